@@ -1,0 +1,361 @@
+"""What is done around training and scoring: scores by protocol, pictures, what a checkpoint carries."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from deblur_lab.checkpoints import RECORD_KEY
+from deblur_lab.data import DeblurDataModule
+from deblur_lab.images import to_uint8, write_png
+from deblur_lab.metrics import ScoringProtocol, summarise
+from deblur_lab.pictures import comparison_panel
+from deblur_lab.tasks import Restoration
+
+Row = dict[str, Any]
+
+
+class Bars(RichProgressBar):
+    """Lightning's progress bars, without its count of epochs: a training is one long epoch, counted in steps."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"
+
+
+class Record(Callback):
+    """Puts what a run was (configuration, version, commit) into its checkpoints, as plain containers.
+
+    Args:
+        record: of strings, numbers, lists and dictionaries alone.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record = dict(record)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning's."""
+        checkpoint[RECORD_KEY] = self.record
+
+
+class LastCheckpoint(Callback):
+    """Keeps ``last.ckpt``: every so many optimizer steps, when training ends, and when it is told to stop.
+
+    Args:
+        path: of the file, which each saving replaces.
+        every_steps: optimizer steps between two savings.
+
+    Raises:
+        ValueError: `every_steps` is below 1.
+    """
+
+    def __init__(self, path: Path, every_steps: int) -> None:
+        if every_steps < 1:
+            raise ValueError(f"checkpoint_every_steps={every_steps}: at least 1 is expected")
+        self.path = path
+        self.every_steps = every_steps
+        self._saved_step = -1
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Lightning's."""
+        if trainer.global_step % self.every_steps == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        self._save(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Lightning's; saves where SIGTERM stopped the run, if that is between two optimizer steps."""
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        if isinstance(exception, SIGTERMException) and progress.ready == progress.completed:
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        # Part of an accumulated batch would be lost, and the order of samples with it.
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        between_steps = done == trainer.global_step * trainer.accumulate_grad_batches
+        if between_steps and trainer.global_step != self._saved_step:
+            trainer.save_checkpoint(self.path)
+            self._saved_step = trainer.global_step
+
+
+class Scores(Callback):
+    """Scores every evaluated image by its dataset's protocol, restored and blurry.
+
+    Validation logs means as ``val/<score>``. A test keeps them in `results` and, if it has a folder,
+    writes ``scores.json`` and ``scores.csv`` (a row an image). Processes send their rows to each other and
+    add them up in the order of the dataset, so that no result depends on how many there are.
+
+    Args:
+        folder: for the test's files; None to write none.
+        about: what stands in ``scores.json`` beside the scores (checkpoint, commit, ...).
+    """
+
+    def __init__(self, folder: Path | None = None, about: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.about = dict(about or {})
+        self.results: list[dict[str, Any]] = []
+        self._rows: list[Row] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        source = _datamodule(trainer).sources[dataloader_idx]
+        self._rows += _score(outputs.restored, batch, dataloader_idx, source.protocol, blurry=False)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's; with several datasets, the first one's scores have the plain names."""
+        rows, self._rows = _gather(self._rows), []
+        for number, source in enumerate(_datamodule(trainer).sources):
+            means = summarise([row["restored"] for row in rows if row["dataset"] == number]).means
+            infix = "" if number == 0 else f"{source.name}_"
+            for name, value in means.items():
+                shown = name == "psnr_db" and number == 0
+                # All processes have the same rows; the sync only tells Lightning that they agree.
+                pl_module.log(f"val/{infix}{name}", value, prog_bar=shown, sync_dist=True)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        self._rows, self.results = [], []
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        source = _datamodule(trainer).sources[dataloader_idx]
+        self._rows += _score(outputs.restored, batch, dataloader_idx, source.protocol, blurry=True)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's; means, and the files."""
+        rows, self._rows = _gather(self._rows), []
+        for number, source in enumerate(_datamodule(trainer).sources):
+            own = [row for row in rows if row["dataset"] == number]
+            restored = summarise([row["restored"] for row in own])
+            self.results.append(
+                {
+                    "dataset": source.name,
+                    "split": "test",
+                    "protocol": {"name": source.protocol.name, "description": source.protocol.description},
+                    "images": len(own),
+                    "scores": restored.means,
+                    "blurry_scores": summarise([row["blurry"] for row in own]).means,
+                    "left_out": restored.left_out,
+                }
+            )
+        if self.folder is not None and trainer.is_global_zero:
+            write_json(self.folder / "scores.json", {**self.about, "results": self.results})
+            _write_rows(self.folder / "scores.csv", rows, [s.name for s in _datamodule(trainer).sources])
+
+
+class Converter(Callback):
+    """Switches the test-time local converter (TLC) while a dataset is scored whose protocol asks for it.
+
+    Args:
+        size_px: side of the patches that the network was trained on.
+        forced: on or off, whatever the protocol says; None: as it says.
+    """
+
+    def __init__(self, size_px: int, forced: bool | None = None) -> None:
+        self.size_px = size_px
+        self.forced = forced
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401 - Lightning's signature
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        self._switch(trainer, pl_module, dataloader_idx)
+
+    def on_test_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401 - Lightning's signature
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        self._switch(trainer, pl_module, dataloader_idx)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        _set_tlc(pl_module, None)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        _set_tlc(pl_module, None)
+
+    def _switch(self, trainer: L.Trainer, pl_module: L.LightningModule, dataset: int) -> None:
+        asked = _datamodule(trainer).sources[dataset].protocol.tlc
+        _set_tlc(pl_module, self.size_px if (asked if self.forced is None else self.forced) else None)
+
+
+def _set_tlc(pl_module: L.LightningModule, size_px: int | None) -> None:
+    for module in pl_module.modules():
+        if isinstance(module, HasConverter):
+            module.set_tlc(size_px)
+
+
+@runtime_checkable
+class HasConverter(Protocol):
+    """A network with channel attention that can pool locally at test time."""
+
+    def set_tlc(self, train_size_px: int | None) -> None:
+        """Pool over windows as large as at training on patches of this side; None: over the whole image."""
+        ...
+
+
+class Pictures(Callback):
+    """Lays test images out side by side: blurry, restored, sharp, mask, motion.
+
+    Args:
+        folder: for the PNG files, named as the images.
+        count: of images, spread evenly over each dataset.
+    """
+
+    def __init__(self, folder: Path, count: int = 8) -> None:
+        self.folder = folder
+        self.count = count
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        source = _datamodule(trainer).sources[dataloader_idx]
+        total = len(source.scenes("test"))
+        chosen = {number * total // self.count for number in range(min(self.count, total))}
+        for position, index in enumerate(batch["index"].tolist()):
+            if index in chosen or total <= self.count:
+                self._draw(cast(Restoration, outputs), batch, position, source)
+
+    def _draw(self, outputs: Restoration, batch: Mapping[str, Any], position: int, source: Any) -> None:  # noqa: ANN401
+        def one(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[position].float().cpu()
+
+        restored, blurry, sharp = (
+            cast(Tensor, one(t)) for t in (outputs.restored, batch["blurry"], batch["sharp"])
+        )
+        mask = one(batch["mask"])
+        name = batch["name"][position]
+        known = bool(batch["mask_known"][position])
+        before = source.protocol.score(blurry, sharp, mask)
+        after = source.protocol.score(restored, sharp, mask)
+        panel = comparison_panel(
+            blurry,
+            restored,
+            sharp,
+            mask=mask if known else None,
+            probability=one(outputs.probability),
+            motion=one(outputs.motion),
+            title=f"{source.name}  {name}",
+            scores={"blurry": before, "restored": after},
+        )
+        target = self.folder / f"{source.name}-{name.replace('/', '-')}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, panel)
+
+
+def write_json(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all; numbers that are not finite become null, which JSON can hold."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(
+        json.dumps(_finite(contents), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    os.replace(temporary, path)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _datamodule(trainer: L.Trainer) -> DeblurDataModule:
+    return cast(DeblurDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def _score(
+    restored: Tensor, batch: Mapping[str, Any], dataset: int, protocol: ScoringProtocol, *, blurry: bool
+) -> list[Row]:
+    """A row an image: its scores and, if asked for, those of its blurry input."""
+    rows = []
+    for position, index in enumerate(batch["index"].tolist()):
+        sharp = batch["sharp"][position].float().cpu()
+        mask = batch["mask"][position].float().cpu() if bool(batch["mask_known"][position]) else None
+        row = {
+            "dataset": dataset,
+            "index": index,
+            "name": batch["name"][position],
+            "restored": protocol.score(restored[position].float().cpu(), sharp, mask),
+        }
+        if blurry:
+            row["blurry"] = protocol.score(batch["blurry"][position].float().cpu(), sharp, mask)
+        rows.append(row)
+    return rows
+
+
+def _gather(rows: list[Row]) -> list[Row]:
+    """The rows of all processes, in the order of the datasets."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts: list[list[Row]] = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, rows)
+        rows = [row for part in parts for row in part]
+    return sorted(rows, key=lambda row: (row["dataset"], row["index"]))
+
+
+def _write_rows(path: Path, rows: Sequence[Row], datasets: Sequence[str]) -> None:
+    scores = list(dict.fromkeys(name for row in rows for name in row["restored"]))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dataset", "name", *scores, *(f"blurry_{name}" for name in scores)])
+        for row in rows:
+            values = [row[kind].get(name, math.nan) for kind in ("restored", "blurry") for name in scores]
+            writer.writerow(
+                [datasets[row["dataset"]], row["name"]]
+                + ["" if math.isnan(value) else f"{value:.6f}" for value in values]
+            )

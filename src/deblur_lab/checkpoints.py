@@ -1,0 +1,157 @@
+"""Checkpoints: written so that a kill never tears them, read so that they can run nothing."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import nn
+
+from deblur_lab.config import build
+from deblur_lab.errors import CheckpointError, MachineError
+
+RECORD_KEY = "deblur_lab"
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its final name, flushes it to the disk, and only then renames it.
+
+    Lightning's own writing goes through ``$TMPDIR``, which on another file system makes its last move a
+    copy that a kill can tear, and drops a refused permission in silence.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,  # noqa: ANN401 - Lightning's signature
+    ) -> None:
+        """Save atomically: at any moment, `path` is the old file or the new one, whole.
+
+        Raises:
+            MachineError: the file cannot be written (no space, no permission); the old one stays.
+        """
+        final = Path(path)
+        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(final)
+            _flush_folder(final.parent)
+        # torch.save reports a full disk as a RuntimeError of its zip writer.
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            raise MachineError(f"checkpoint {final} cannot be written: {error}") from error
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any | None = None,  # noqa: ANN401 - Lightning's signature
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Load with ``weights_only=True``, whatever is asked for."""
+        return read_checkpoint(Path(path))
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename survive a power cut; file systems that cannot, do without."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, on the CPU; nothing in it is executed.
+
+    Raises:
+        CheckpointError: no such file, torn, not a checkpoint, or one that would execute code.
+    """
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder: name a file, as {path}/checkpoints/last.ckpt")
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"checkpoint {path} is refused: it is not made of plain tensors and containers, or is damaged ({reason})"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read, it is truncated or damaged ({reason})"
+        ) from error
+    if not isinstance(contents, dict):
+        raise CheckpointError(f"checkpoint {path} holds a {type(contents).__name__}, not a dictionary")
+    return contents
+
+
+def record_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What a checkpoint of ours says of its run: ``config``, ``version``, ``commit``.
+
+    Raises:
+        CheckpointError: it is not one of ours.
+    """
+    record = checkpoint.get(RECORD_KEY)
+    if not isinstance(record, dict) or "config" not in record:
+        keys = ", ".join(list(map(str, checkpoint))[:5])
+        raise CheckpointError(f"checkpoint {path} was not written by deblur_lab (it holds {keys})")
+    return record
+
+
+def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a checkpoint, in eval mode on the CPU, and the record of the run that trained it.
+
+    The average of the weights is taken where the run kept one.
+
+    Raises:
+        CheckpointError: the file cannot be read, is not ours, or its weights do not fit its network.
+    """
+    checkpoint = read_checkpoint(path)
+    record = record_of(checkpoint, path)
+    net: nn.Module = build(
+        record["config"]["model"]["net"], trusted_packages, key=f"model.net (of checkpoint {path})"
+    )
+    load_weights(net, checkpoint, path)
+    return net.eval(), record
+
+
+def load_weights(net: nn.Module, checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Fill a network with a checkpoint's weights, the average of them where the run kept one.
+
+    Raises:
+        CheckpointError: tensors are missing, left over or of another shape; names the first five of each.
+    """
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"checkpoint {path} holds no state_dict")
+    averaged = "ema.module."
+    prefix = averaged if any(key.startswith(averaged) for key in state) else "net."
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    own = net.state_dict()
+    misfits = {
+        "missing": [key for key in own if key not in weights],
+        "unexpected": [key for key in weights if key not in own],
+        "of another shape": [
+            f"{key} {tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
+            for key in own
+            if key in weights and weights[key].shape != own[key].shape
+        ],
+    }
+    told = [f"{len(keys)} {kind} ({', '.join(keys[:5])})" for kind, keys in misfits.items() if keys]
+    if told:
+        raise CheckpointError(
+            f"checkpoint {path} does not fit {type(net).__name__}: of {len(own)} tensors, {'; '.join(told)}"
+        )
+    net.load_state_dict(weights)

@@ -1,0 +1,133 @@
+"""From what a person typed to a composed configuration, and from an error to one line and an exit code."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from deblur_lab import experiments
+from deblur_lab.config import configuration_root, explain
+from deblur_lab.errors import ConfigurationError, UserError
+
+# Settings that hold a path: taken as typed, for Hydra's grammar refuses spaces, brackets and "=" in a value.
+PATH_KEYS = frozenset(
+    {
+        "checkpoint",
+        "data.gopro_root",
+        "data.reloblur_root",
+        "data.root",
+        "init_from",
+        "input",
+        "output",
+        "resume",
+        "runs",
+    }
+)
+
+
+def as_typed(argument: str) -> str:
+    """One command-line argument, quoted for Hydra if it sets a path.
+
+    >>> as_typed("data.root=/data/My Photos (1)=x")
+    "data.root='/data/My Photos (1)=x'"
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "???"):
+        return argument
+    # Not an interpolation; and inside Hydra's single quotes only the quote is special, and backslashes before one.
+    quoted = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value.replace("${", r"\${"))
+    trailing = len(quoted) - len(quoted.rstrip("\\"))
+    return f"{key}='{quoted}{chr(92) * trailing}'"
+
+
+def run(configuration: str, job: Callable[[DictConfig], None]) -> None:
+    """Compose ``conf/<configuration>.yaml`` with what was typed, and run the job with it.
+
+    A user's mistake ends in one line on standard error and the exit code of its kind, never a traceback.
+    """
+    # Hydra then raises what it would otherwise print over several lines and end with exit code 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    experiments.register()
+    typed = sys.argv[:]
+    sys.argv = [typed[0], *map(as_typed, typed[1:])]
+    command = hydra.main(
+        version_base="1.3", config_path=str(configuration_root() / "conf"), config_name=configuration
+    )
+
+    def guarded(config: DictConfig) -> None:
+        # A run on several devices starts its other processes with what stands here, and they quote it again.
+        sys.argv = typed
+        # Errors are met inside the job, before Hydra sees them, which would print a line of its own.
+        try:
+            job(config)
+        except UserError as error:
+            fail(str(error), error.exit_code)
+
+    try:
+        command(guarded)()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(_one_line(error), ConfigurationError.exit_code)
+    except KeyboardInterrupt:
+        fail("stopped by Ctrl-C", 130)
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """Print what is wrong on standard error and leave."""
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - this is the command line
+    sys.exit(exit_code)
+
+
+def folder_for(output: str | None, default_name: str) -> Path:
+    """The folder that a command writes to, made and proven writable.
+
+    Args:
+        output: what the user asked for, or None for ``runs/<default_name>``, numbered if it exists.
+        default_name: of the folder, if the user asked for none.
+
+    Raises:
+        MachineError: it cannot be made or written to.
+    """
+    from deblur_lab.errors import MachineError
+
+    # A run on several devices starts one process a device; all must write to the folder of the first.
+    shared = os.environ.get("DEBLUR_LAB_OUTPUT")
+    if shared and "LOCAL_RANK" in os.environ:
+        return Path(shared)
+    folder = Path(output) if output else _numbered(Path("runs") / default_name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise MachineError(f"output={folder} cannot be written to: {error.strerror or error}") from error
+    os.environ["DEBLUR_LAB_OUTPUT"] = str(folder)
+    return folder
+
+
+def _numbered(folder: Path) -> Path:
+    candidate, number = folder, 2
+    while candidate.exists():
+        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return candidate
+
+
+def _one_line(error: Exception) -> str:
+    """What Hydra says, without its stack and its advice to set HYDRA_FULL_ERROR."""
+    if isinstance(error, OmegaConfBaseException):
+        return explain(error)
+    cause = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # "Could not override 'x'. To append ... use +x": the advice would hide a misspelt key.
+    lines = [line for line in lines if not line.startswith(("To append", "Key ", "full_key", "object_type"))]
+    text = " ".join(lines)
+    if isinstance(cause, OmegaConfBaseException) and "Could not override" in text:
+        text = f"{lines[0].rstrip('.')}: there is no such setting"
+    return text

@@ -1,0 +1,249 @@
+"""Datasets of pictures in folders, as the field publishes them or as a person keeps their own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from deblur_lab.data.layouts import (
+    HeldOutFolders,
+    Layout,
+    Pair,
+    PairedFolders,
+    RawGoPro,
+    RawReLoBlur,
+    find_layout,
+    find_problems,
+    open_root,
+)
+from deblur_lab.data.samples import Scene, Split
+from deblur_lab.errors import ConfigurationError, DataError
+from deblur_lab.images import quoted, read_mask, read_rgb
+
+
+class PictureScenes:
+    """Scenes that are read from files.
+
+    Args:
+        pairs: The files.
+        blurred_all_over: Whether all of every picture is known to be blurred: where there is no mask file the
+            mask is then all ones, and not unknown.
+        note: What a person who reads the number of scenes should know beside it.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *, blurred_all_over: bool = False, note: str = "") -> None:
+        self.pairs = tuple(pairs)
+        self.blurred_all_over = blurred_all_over
+        self.note = note
+
+    def __len__(self) -> int:
+        """How many scenes there are."""
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        """The name of a scene, as in `layouts.Pair`."""
+        return self.pairs[index].name
+
+    def load(self, index: int, epoch: int = 0) -> Scene:
+        """Read a scene; it is the same in every epoch.
+
+        Raises:
+            ImageError: A file cannot be read.
+            DataError: The files differ in size.
+        """
+        pair = self.pairs[index]
+        blurry, sharp = read_rgb(pair.blurry), read_rgb(pair.sharp)
+        _require_one_size(pair.blurry, blurry.shape, pair.sharp, sharp.shape)
+        mask = None
+        if pair.mask is not None:
+            mask = read_mask(pair.mask)
+            _require_one_size(pair.blurry, blurry.shape, pair.mask, mask.shape)
+        elif self.blurred_all_over:
+            mask = np.ones(blurry.shape[:2], np.uint8)
+        return Scene(pair.name, blurry, sharp, mask)
+
+    def problems(self, num_workers: int, smallest_px: int) -> list[str]:
+        """What keeps the files from being used; see `layouts.find_problems`."""
+        return find_problems(self.pairs, num_workers, smallest_px=smallest_px)
+
+
+class ReLoBlur:
+    """ReLoBlur: 2010 training and 395 test pairs of local motion, with masks (Li et al., AAAI 2023).
+
+    Args:
+        root: The folder that holds `dataset` and the masks, or the one above it, with `ReLoBlur`.
+        protocol: How restored pictures are scored.
+        masks: The folder of masks below `root`. There are two releases: name the one that is used. None
+            trains and scores without masks.
+        layout: Another layout than the published one; `masks` is then not looked at.
+        val_images: `val` is an evenly spaced sample of at most so many test pairs, as the dataset has no
+            validation split. The scores of a checkpoint that is chosen by it are optimistic.
+
+    Raises:
+        ConfigurationError: `val_images` is not positive.
+    """
+
+    name = "reloblur"
+
+    def __init__(
+        self,
+        root: str | Path,
+        protocol: object,
+        *,
+        masks: str | None = "masks",
+        layout: Layout | None = None,
+        val_images: int = 50,
+    ) -> None:
+        self.root = root
+        self.protocol = protocol
+        self.val_images = _positive(val_images)
+        self._layouts: list[Layout] = [layout or RawReLoBlur(masks)]
+
+    def scenes(self, split: Split) -> PictureScenes:
+        """The scenes of a split.
+
+        Raises:
+            DataError: The folder, the layout, the split or a partner is missing.
+        """
+        pairs, note = _pairs(self.root, self._layouts, ("ReLoBlur",), split, self.val_images)
+        return PictureScenes(pairs, note=note)
+
+
+class GoPro:
+    """GoPro: 2103 training and 1111 test pairs of camera motion (Nah et al., CVPR 2017).
+
+    All of every picture counts as blurred, and that is known: the mask is all ones, as in M2AENet's training.
+
+    Args:
+        root: The folder that holds `train` and `test`, or the one above it, with `GOPRO_Large`; as published,
+            relaid as `{input,target}`, or flat as `{blur,sharp}`.
+        protocol: How restored pictures are scored.
+        blur: Which blurry pictures of the published layout: `blur`, which papers of today use, or
+            `blur_gamma`.
+        layout: The only layout to look for; `blur` is then not looked at.
+        val_images: As in `ReLoBlur`.
+
+    Raises:
+        ConfigurationError: `val_images` is not positive, or `blur` is neither of the two.
+    """
+
+    name = "gopro"
+
+    def __init__(
+        self,
+        root: str | Path,
+        protocol: object,
+        *,
+        blur: Literal["blur", "blur_gamma"] = "blur",
+        layout: Layout | None = None,
+        val_images: int = 50,
+    ) -> None:
+        self.root = root
+        self.protocol = protocol
+        self.val_images = _positive(val_images)
+        if blur not in ("blur", "blur_gamma"):
+            raise ConfigurationError(f"data.blur={blur}: choose blur or blur_gamma")
+        self._layouts: list[Layout] = [RawGoPro(blur)]
+        if blur == "blur":
+            # Other layouts do not say which blur they hold, and by custom hold this one.
+            self._layouts += [PairedFolders("input", "target"), PairedFolders("blur", "sharp")]
+        if layout is not None:
+            self._layouts = [layout]
+
+    def scenes(self, split: Split) -> PictureScenes:
+        """The scenes of a split.
+
+        Raises:
+            DataError: The folder, the layout, the split or a partner is missing.
+        """
+        pairs, note = _pairs(self.root, self._layouts, ("GOPRO_Large",), split, self.val_images)
+        return PictureScenes(pairs, blurred_all_over=True, note=note)
+
+
+class Folder:
+    """Pictures of one's own: `{blurry,sharp[,mask]}/NAME.png`, paired by name.
+
+    The two or three folders lie in `train/`, `val/` and `test/`, of which `val` and `test` stand in for each
+    other where one is missing (`val` as a sample). Or they lie in `root` itself: then each `holdout_every`-th
+    pair is kept for testing and the others are trained on.
+
+    Args:
+        root: The folder.
+        protocol: How restored pictures are scored.
+        name: What the dataset is called in scores and messages.
+        layout: The only layout to look for; `holdout_every` is then not looked at.
+        holdout_every: Which pairs of an unsplit folder are kept for testing. None trains and scores on all of
+            them: right for scoring a net that was trained on something else.
+        val_images: As in `ReLoBlur`, where there is no `val` folder.
+
+    Raises:
+        ConfigurationError: `val_images` is not positive, or `holdout_every` is less than two.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        protocol: object,
+        *,
+        name: str = "folder",
+        layout: Layout | None = None,
+        holdout_every: int | None = 10,
+        val_images: int = 50,
+    ) -> None:
+        self.root = root
+        self.protocol = protocol
+        self.name = name
+        self.val_images = _positive(val_images)
+        folders = PairedFolders(mask="mask")
+        self._layouts: list[Layout] = [folders, HeldOutFolders(folders, holdout_every)]
+        if layout is not None:
+            self._layouts = [layout]
+
+    def scenes(self, split: Split) -> PictureScenes:
+        """The scenes of a split.
+
+        Raises:
+            DataError: The folder, the layout, the split or a partner is missing.
+        """
+        pairs, note = _pairs(self.root, self._layouts, (), split, self.val_images)
+        return PictureScenes(pairs, note=note)
+
+
+def evenly_spaced(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of the numbers from 0 to `count - 1`, evenly spaced and away from both ends."""
+    chosen = min(count, wanted)
+    return [(2 * index + 1) * count // (2 * chosen) for index in range(chosen)]
+
+
+def _pairs(
+    root: str | Path, layouts: Sequence[Layout], subfolders: Sequence[str], split: Split, val_images: int
+) -> tuple[list[Pair], str]:
+    """The pairs of a split, and what there is to say of them."""
+    layout, folder = find_layout(open_root(root), layouts, subfolders)
+    there = layout.splits(folder)
+    note = layout.note if isinstance(layout, HeldOutFolders) else ""
+    if split in there:
+        return layout.pairs(folder, split), note
+    if split == "val" and "test" in there:
+        pairs = layout.pairs(folder, "test")
+        return [pairs[index] for index in evenly_spaced(len(pairs), val_images)], "val is a sample of test"
+    if split == "test" and "val" in there:
+        return layout.pairs(folder, "val"), "test is val, as there is no test folder"
+    raise DataError(
+        f"{quoted(folder)} has no {split} split ({layout.description}): it has {', '.join(there)} alone"
+    )
+
+
+def _require_one_size(first: Path, size: tuple[int, ...], second: Path, other: tuple[int, ...]) -> None:
+    if size[:2] != other[:2]:
+        raise DataError(
+            f"{quoted(first)} is {size[1]} x {size[0]} but {quoted(second)} is {other[1]} x {other[0]}: "
+            "sizes differ, and neither is resized"
+        )
+
+
+def _positive(val_images: int) -> int:
+    if val_images < 1:
+        raise ConfigurationError(f"data.val_images={val_images}: give 1 or more")
+    return val_images

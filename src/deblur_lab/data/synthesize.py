@@ -1,0 +1,413 @@
+"""The command ``python -m deblur_lab.data.synthesize``: synthetic pairs in the layout of a real dataset."""
+
+import difflib
+import multiprocessing
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deblur_lab.data.scenes import SceneKind
+from deblur_lab.data.synthetic import SyntheticScenes
+from deblur_lab.data.writers import LAYOUTS, Place, WrittenLayout, WrittenSplit, frames
+from deblur_lab.errors import ConfigurationError, MachineError, UserError
+
+HELP = """\
+Write pairs of blurry and sharp pictures, made up from photographs that scikit-image ships, in the layout of a
+real dataset: to try the suite on, not to compare with published scores.
+
+  python -m deblur_lab.data.synthesize output=DIR layout=LAYOUT [setting=value ...]
+
+  output=DIR        the folder to write to; made if missing, refused if anything is in it
+  layout=LAYOUT     {layouts}
+  variant=VARIANT   of the layout, see below; the first if not given
+  train_scenes=N    pairs to train on ({train_scenes})
+  test_scenes=N     pairs to test on, cut from other photographs ({test_scenes})
+  size=WxH          width and height in pixels ({width}x{height}); realblur's scenes are up to 12 px smaller
+  seed=N            same seed, same pictures ({seed})
+  num_workers=N     processes that write beside this one, 0 for none (one a core, four at most)
+
+In reloblur and folder objects move and there are masks; in the others the camera shakes. Blur is averaged in
+light, but for gopro's blur and hide: these average stored values, as the real ones do; gopro's blur_gamma is
+the same blur in light. The pictures of realblur_r are dark.
+
+What is written below DIR, and what is then data.root:
+
+{descriptions}"""
+
+_KEYS = ("output", "layout", "variant", "train_scenes", "test_scenes", "size", "seed", "num_workers")
+_SMALLEST_SIZE_PX = 32
+_UNFINISHED = ".unfinished"
+
+Choice = TypeVar("Choice")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for: see `HELP`. Workers are None where nothing was said."""
+
+    output: Path
+    layout: str
+    variant: str | None = None
+    train_scenes: int = 48
+    test_scenes: int = 16
+    size_px: tuple[int, int] = (320, 240)
+    seed: int = 0
+    num_workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair to write: all that a worker needs to know."""
+
+    kind: SceneKind
+    kind_in_light: SceneKind | None
+    split: WrittenSplit
+    number: int
+    size_px: tuple[int, int]
+    seed: int
+    place: Place
+    folder: Path
+
+    def write(self) -> None:
+        """Make the scene and write its pictures.
+
+        Raises:
+            MachineError: a picture cannot be written.
+        """
+        scene = self._scenes(self.kind).load(self.number)
+        pictures = {self.place.blurry: scene.blurry, self.place.sharp: scene.sharp}
+        if self.place.mask is not None:
+            assert scene.mask is not None
+            pictures[self.place.mask] = scene.mask * 255
+        if self.place.blurry_in_light is not None:
+            assert self.kind_in_light is not None
+            pictures[self.place.blurry_in_light] = self._scenes(self.kind_in_light).load(self.number).blurry
+        for place, picture in pictures.items():
+            write_png(self.folder / place, picture)
+
+    def _scenes(self, kind: SceneKind) -> SyntheticScenes:
+        width_px, height_px = self.size_px
+        return SyntheticScenes(
+            kind, self.split, self.number + 1, width_px=width_px, height_px=height_px, seed=self.seed
+        )
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture into a folder of what is not finished, so that it need not be whole at once.
+
+    Unlike `images.write_png` it does not load PyTorch: for each worker that is seconds and much memory.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path, format="PNG")
+    except OSError as error:
+        raise MachineError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def help_text() -> str:
+    """What ``--help`` prints."""
+    descriptions = [
+        f"  {name}{'' if len(variants) == 1 else f' variant={variant}'}\n"
+        f"    {layout.description}\n    data.root={Path('DIR') / layout.root}\n"
+        for name, variants in LAYOUTS.items()
+        for variant, layout in variants.items()
+    ]
+    return HELP.format(
+        layouts=", ".join(LAYOUTS),
+        train_scenes=Settings.train_scenes,
+        test_scenes=Settings.test_scenes,
+        width=Settings.size_px[0],
+        height=Settings.size_px[1],
+        seed=Settings.seed,
+        descriptions="".join(descriptions),
+    )
+
+
+def parse(arguments: Sequence[str]) -> Settings:
+    """The settings of a command line of key=value; a value is taken as typed, spaces and `=` included.
+
+    Raises:
+        ConfigurationError: a key is unknown or missing, or a value is not of its kind.
+    """
+    typed: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key.lstrip("-"), _KEYS, 1)
+            hint = f"did you mean {near[0]}=...?" if near else f"there are {', '.join(_KEYS)}"
+            raise ConfigurationError(f"there is no setting {key!r}: {hint}")
+        if not equals or not value:
+            raise ConfigurationError(f"{key} has no value: give it as {key}=...")
+        if key in typed:
+            raise ConfigurationError(f"{key} is given twice: as {typed[key]!r} and as {value!r}")
+        typed[key] = value
+    for key in ("output", "layout"):
+        if key not in typed:
+            raise ConfigurationError(f"{key} is not set: give it as {key}=... (--help lists all settings)")
+
+    def number(key: str, default: int) -> int:
+        value = typed.get(key, str(default))
+        if not (value.isascii() and value.isdecimal()):
+            raise ConfigurationError(f"{key}={value} must be a whole number, 0 or more")
+        return int(value)
+
+    return Settings(
+        output=Path(typed["output"]).expanduser(),
+        layout=typed["layout"],
+        variant=typed.get("variant"),
+        train_scenes=number("train_scenes", Settings.train_scenes),
+        test_scenes=number("test_scenes", Settings.test_scenes),
+        size_px=_size_px(typed["size"]) if "size" in typed else Settings.size_px,
+        seed=number("seed", Settings.seed),
+        num_workers=number("num_workers", 0) if "num_workers" in typed else None,
+    )
+
+
+def _size_px(value: str) -> tuple[int, int]:
+    sides = value.lower().split("x")
+    if len(sides) != 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise ConfigurationError(f"size={value} must be WIDTHxHEIGHT in pixels, as in size=320x240")
+    width_px, height_px = (int(side) for side in sides)
+    if min(width_px, height_px) < _SMALLEST_SIZE_PX:
+        raise ConfigurationError(
+            f"size={value} is too small: {_SMALLEST_SIZE_PX}x{_SMALLEST_SIZE_PX} at least"
+        )
+    return width_px, height_px
+
+
+def layout_of(settings: Settings) -> WrittenLayout:
+    """The layout asked for.
+
+    Raises:
+        ConfigurationError: there is no such layout or variant.
+    """
+    variants = _one_of("layout", settings.layout, LAYOUTS)
+    if settings.variant is None:
+        return next(iter(variants.values()))
+    return _one_of("variant", settings.variant, variants)
+
+
+def _one_of(key: str, value: str, choices: Mapping[str, Choice]) -> Choice:
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, 1)
+        hint = f"did you mean {key}={near[0]}? " if near else ""
+        raise ConfigurationError(f"{key}={value} does not exist: {hint}there are {', '.join(choices)}")
+    return choices[value]
+
+
+def synthesize(settings: Settings, progress: Callable[[int, int], None] | None = None) -> int:
+    """Write a dataset. Nothing of it is in the output folder until all of it is written.
+
+    Args:
+        settings: What to write, and where.
+        progress: Is told how many pairs are written, of how many.
+
+    Returns:
+        How many pairs were written.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or there is something in the output folder.
+        MachineError: the output folder cannot be written to, the disk is full, or a worker has died.
+    """
+    layout = layout_of(settings)
+    all_frames = list(frames(settings.train_scenes, settings.test_scenes))
+    if not all_frames:
+        raise ConfigurationError("train_scenes=0 and test_scenes=0 leave nothing to write")
+    pairs = [(frame, layout.place(frame)) for frame in all_frames]
+    with _unfinished(settings.output) as folder:
+        jobs = [
+            Job(
+                layout.kind,
+                layout.kind_in_light,
+                frame.split,
+                frame.number,
+                layout.size_px(frame, *settings.size_px),
+                settings.seed,
+                place,
+                folder,
+            )
+            for frame, place in pairs
+        ]
+        workers = _spare_cores() if settings.num_workers is None else settings.num_workers
+        for done, _ in enumerate(_write_all(jobs, workers), start=1):
+            if progress is not None:
+                progress(done, len(jobs))
+        try:
+            for path, text in layout.lists(pairs).items():
+                (folder / path).write_text(text, encoding="utf-8")
+            for part in sorted(folder.iterdir()):
+                part.rename(settings.output / part.name)
+        except OSError as error:
+            raise MachineError(f"output={settings.output} cannot be written to: {error.strerror}") from error
+    return len(jobs)
+
+
+def _spare_cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)
+
+
+@contextmanager
+def _unfinished(output: Path) -> Iterator[Path]:
+    """A folder inside the output folder for what is not finished; removed in the end, whatever happens.
+
+    One that a killed process has left is removed first.
+    """
+    folder = output / f"{_UNFINISHED}-{socket.gethostname()}-{os.getpid()}"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for left in output.iterdir():
+            if not _is_abandoned(left):
+                raise ConfigurationError(
+                    f"output={output} is not empty ({left.name!r} is in it): give an empty or a new folder"
+                )
+            shutil.rmtree(left)
+        folder.mkdir()
+    except OSError as error:
+        raise MachineError(f"output={output} cannot be written to: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether this is a folder for what is not finished whose process has ended, on this machine."""
+    mark, _, pid = path.name.rpartition("-")
+    if mark != f"{_UNFINISHED}-{socket.gethostname()}" or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _write_all(jobs: Sequence[Job], workers: int) -> Iterator[None]:
+    """Write the pairs and yield after each."""
+    if workers == 0:
+        for job in jobs:
+            job.write()
+            yield
+        return
+    # Workers start afresh: a process that is forked while threads hold locks may hang.
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        written: list[Future[None]] = [pool.submit(job.write) for job in jobs]
+        for future in as_completed(written):
+            future.result()
+            yield
+    except BrokenProcessPool as error:
+        raise MachineError(
+            "a worker process was killed, perhaps for want of memory: try num_workers=0 or a smaller size"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the first process, and end when it ends, even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with the arguments given, or those of the process, and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or {"-h", "--help", "help"} & set(arguments):
+        _say(help_text().rstrip("\n"))
+        return 0 if arguments else ConfigurationError.exit_code
+    try:
+        settings = parse(arguments)
+        before = signal.signal(signal.SIGTERM, _on_sigterm)
+        try:
+            seconds = _run_with_bar(settings)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    except UserError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C; nothing is left behind", 130)
+    except _Terminated:
+        return _fail("stopped by SIGTERM; nothing is left behind", 143)
+    from deblur_lab.config import configuration_root  # loads Hydra, for which --help need not wait
+
+    layout = layout_of(settings)
+    count = settings.train_scenes + settings.test_scenes
+    _say(f"{count} pairs written in {seconds:.1f} s to {settings.output}")
+    if (configuration_root() / "conf" / "data" / f"{layout.data}.yaml").is_file():
+        _say(f"next: {_next_command(settings, layout)}")
+    return 0
+
+
+def _run_with_bar(settings: Settings) -> float:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    began = time.perf_counter()
+    columns = (TextColumn("writing pairs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=settings.train_scenes + settings.test_scenes)
+        synthesize(settings, lambda done, _: bar.update(task, completed=done))
+    return time.perf_counter() - began
+
+
+def _next_command(settings: Settings, layout: WrittenLayout) -> str:
+    root = shlex.quote(f"data.root={settings.output.resolve() / layout.root}")
+    if settings.train_scenes == 0:
+        return f"python -m deblur_lab.evaluate checkpoint=PATH data={layout.data} {root}"
+    return f"python -m deblur_lab.train model=m2aenet data={layout.data} {root}"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _fail(message: str, exit_code: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Scores of a checkpoint on a dataset's test split, by the dataset's published protocol."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from deblur_lab.callbacks import Bars, Converter, Pictures, Scores
+from deblur_lab.checkpoints import load_net
+from deblur_lab.command_line import folder_for
+from deblur_lab.config import build, commit, faults, plain
+from deblur_lab.console import print_scores, quieten, say
+from deblur_lab.data import DeblurDataModule
+from deblur_lab.errors import ConfigurationError
+from deblur_lab.tasks import EvaluationTask
+
+_CONVERTER = {"auto": None, "on": True, "true": True, "off": False, "false": False}
+
+
+def evaluate(config: DictConfig) -> None:
+    """Score a checkpoint; write ``scores.json``, ``scores.csv`` and ``pictures/``.
+
+    Args:
+        config: ``conf/evaluate.yaml``, composed.
+
+    Raises:
+        UserError: of the kind that fits, in one line.
+    """
+    quieten()
+    settings: dict[str, Any] = plain(config)
+    trusted = tuple(settings["trusted_packages"])
+    found = faults(settings, trusted)
+    wanted = str(settings["tlc"]).lower()
+    if wanted not in _CONVERTER:
+        found.append(f"tlc={settings['tlc']}: auto, on or off is expected")
+    if found:
+        raise ConfigurationError("\n       ".join(found))
+
+    checkpoint = Path(settings["checkpoint"])
+    net, record = load_net(checkpoint, trusted)
+    datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
+    choice = HydraConfig.get().runtime.choices["data"]
+    folder = folder_for(settings["output"], f"{time.strftime('%Y%m%d')}-evaluate-{choice}")
+
+    size_px = settings["tlc_size_px"] or record["config"]["data"]["patch_size"]
+    about = {
+        "checkpoint": str(checkpoint),
+        "trained_by": {key: record.get(key) for key in ("version", "commit")},
+        "trained_on": [source["name"] for source in record["config"]["data"]["sources"] if "name" in source],
+        "commit": commit(),
+        "tlc": wanted,
+    }
+    scores = Scores(folder, about)
+    node = {
+        **settings["trainer"],
+        "callbacks": [
+            Converter(size_px, _CONVERTER[wanted]),
+            scores,
+            Pictures(folder / "pictures", settings["pictures"]),
+            Bars(leave=True),
+        ],
+        "logger": False,
+        "max_steps": -1,
+        "max_epochs": 1,
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "default_root_dir": str(folder),
+    }
+    trainer: L.Trainer = build(node, trusted, key="trainer")
+    say(f"{type(net).__name__} of {checkpoint}")
+    trainer.test(EvaluationTask(net), datamodule, verbose=False)
+    print_scores(scores.results)
+    say(f"scores.json, scores.csv and pictures/ are in {folder}")

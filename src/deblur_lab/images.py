@@ -1,0 +1,440 @@
+"""Pure functions on pictures: read, check, write, convert, pad, quantise, restore in tiles.
+
+On the side of the files a picture is a numpy array, (H, W, 3) uint8 RGB; on the side of the nets it is a
+tensor, (..., 3, H, W) float in [0, 1].
+
+What a file may hold, and what comes of it:
+
+- EXIF (and XMP) orientation is applied: every size and pixel here is that of the picture as it is displayed.
+- Gray and two-level pictures become RGB with three equal channels.
+- 16 bits a channel are scaled to 8, never clipped: gray is rounded to the nearest of v / 257; of colour the
+  upper byte is taken, as the decoder hands on no more.
+- Palettes are looked up. Transparency is composited over white, as on paper.
+- CMYK is converted without a colour profile; embedded profiles (ICC) are not applied: values stay as stored.
+- Of several frames the first is read.
+- 32-bit integers and floating point are refused, because what is white in them is not known.
+- HEIC needs the package pillow-heif, and the error says so.
+"""
+
+import importlib
+import os
+import secrets
+import stat
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
+
+from deblur_lab.errors import ConfigurationError, DataError, MachineError
+
+MAX_PIXELS = 200_000_000
+"""A picture with more pixels than this is refused before it is decoded, unless the caller says otherwise."""
+
+PICTURE_SUFFIXES = frozenset(
+    [
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jp2",
+        ".jpeg",
+        ".jpg",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
+)
+"""The endings, in lower case, by which a file in a folder is taken for a picture."""
+
+# No format that runs another program (EPS starts Ghostscript) or that is not a picture of pixels.
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000")
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PILLOW_LIMIT = threading.Lock()
+
+
+class ImageError(DataError):
+    """A picture that cannot be read, or not as a picture; one line that begins with its path."""
+
+
+def quoted(path: Path | str) -> str:
+    """A path as it can stand in a line of a message: as it is, or escaped where it would break the line."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a picture as 8-bit RGB, converted as the module's description says.
+
+    Args:
+        path: The file, of any kind that Pillow reads.
+        max_pixels: A larger picture is refused from its header, before anything is decoded.
+
+    Returns:
+        (H, W, 3) uint8, as displayed.
+
+    Raises:
+        ImageError: The file is missing, empty, truncated, corrupt, too large or of a kind that is not read.
+    """
+    with _opened(path, max_pixels) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image, path)
+
+
+def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read a mask: whatever is not zero is blurred.
+
+    A coloured or palette pixel is zero where it is black; transparency is not looked at. Masks should not be
+    stored as JPEG, whose compression leaves values that are not zero beside every edge.
+
+    Returns:
+        (H, W) uint8 in {0, 1}, as displayed.
+
+    Raises:
+        ImageError: As `read_rgb`.
+    """
+    with _opened(path, max_pixels) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        has_one_channel = image.mode in {"1", "L", "I", "F"} or image.mode.startswith("I;16")
+        values = np.atleast_3d(np.asarray(image if has_one_channel else image.convert("RGB")))
+        return np.asarray((values != 0).any(axis=2), dtype=np.uint8)
+
+
+def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """The (width, height) of a picture as displayed, from its header alone.
+
+    Raises:
+        ImageError: The file is missing, empty, too large or has no readable header.
+    """
+    with _opened(path, max_pixels) as image:
+        return _inspected(image, path)[0]
+
+
+def check_picture(path: Path, *, full: bool = False, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """The (width, height) of a picture as displayed, after a check that its file is whole.
+
+    The check is cheap: it reads the header, walks a PNG's chunks to its end and looks for the end marker of a
+    JPEG. Only a file that fails this is decoded, and only one that cannot be decoded is refused, as phones
+    append data to JPEGs. Damage inside the data, and the ends of other formats, are seen with `full` alone.
+
+    Args:
+        path: The file.
+        full: Decode every file.
+        max_pixels: As in `read_rgb`.
+
+    Raises:
+        ImageError: The file is missing, empty, truncated, too large or cannot be read.
+    """
+    with _opened(path, max_pixels) as image:
+        size, seems_whole = _inspected(image, path)
+        if full or not seems_whole:
+            image.load()
+        return size
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a picture as PNG, whole or not at all.
+
+    Args:
+        path: The file, in a folder that exists; an older one is replaced.
+        image: (H, W, 3) RGB or (H, W) gray, uint8.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
+    assert image.dtype == np.uint8, "a picture is stored as 8 bits"
+    assert image.ndim == 2 or image.shape[2:] == (3,), "(H, W, 3) or (H, W)"
+    unfinished = path.parent / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        try:
+            with unfinished.open("xb") as file:
+                Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineError(f"{quoted(path)} cannot be written: {error.strerror or error}") from error
+
+
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """A picture or a mask as the nets take it.
+
+    Args:
+        image: A picture, (H, W, 3) uint8, or a mask, (H, W) uint8 in {0, 1}.
+
+    Returns:
+        The picture as (3, H, W) float32 in [0, 1], or the mask as (1, H, W) float32 in {0, 1}.
+    """
+    assert image.dtype == np.uint8, "pictures and masks are uint8"
+    if image.ndim == 2:
+        assert image.max(initial=0) <= 1, "an (H, W) array is a mask of zeros and ones"
+        return torch.from_numpy(image.astype(np.float32))[None]
+    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return torch.from_numpy(channels_first).to(torch.float32).div_(255)
+
+
+def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """A restored picture as it is stored: clamped to [0, 1], rounded to 8 bits.
+
+    Args:
+        image: (3, H, W) float.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: The picture holds values that are not numbers.
+    """
+    assert image.ndim == 3, "(3, H, W)"
+    values = _levels(image)
+    if bool(values.isnan().any()):
+        raise ValueError("the restored picture holds values that are not numbers (NaN)")
+    return values.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def quantise(image: Tensor) -> Tensor:
+    """The values that a picture has once it is stored in 8 bits: `round(clamp(image, 0, 1) * 255) / 255`.
+
+    Args:
+        image: Float of any shape.
+
+    Returns:
+        The same shape and type.
+    """
+    return (_levels(image) / 255).to(image.dtype)
+
+
+def pad_to_multiple(image: Tensor, multiple: int, mode: str = "constant") -> Tensor:
+    """Pad a picture at the right and at the bottom until its sides are multiples of a number.
+
+    Args:
+        image: (B, C, H, W).
+        multiple: What H and W shall be multiples of.
+        mode: As in `torch.nn.functional.pad`; "reflect" becomes "replicate" where the picture is too small to
+            be reflected so far.
+
+    Returns:
+        (B, C, H', W') with H <= H' < H + multiple, and W' likewise; the input itself if nothing is missing.
+    """
+    height, width = image.shape[-2:]
+    below, right = -height % multiple, -width % multiple
+    if below == 0 and right == 0:
+        return image
+    if mode == "reflect" and (below >= height or right >= width):
+        mode = "replicate"
+    return F.pad(image, (0, right, 0, below), mode=mode)
+
+
+def restore_tiled(
+    restore: Callable[[Tensor], Tensor],
+    image: Tensor,
+    *,
+    tile_px: int,
+    overlap_px: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Restore a large picture in overlapping tiles that are blended into each other.
+
+    The tiles are spread evenly, so that none is narrower than the others and neighbours overlap by
+    `overlap_px` or more. In the middle of an overlap one tile fades into the next over `overlap_px` pixels;
+    elsewhere every pixel is one tile's alone. The weights of the tiles sum to one at each pixel.
+
+    Args:
+        restore: (B, C, h, w) -> (B, C', h, w).
+        image: (B, C, H, W).
+        tile_px: The side of a tile; a picture that fits into one is restored at once.
+        overlap_px: The width of a seam.
+        progress: Called after each tile with the number of tiles done and their total.
+
+    Returns:
+        (B, C', H, W).
+
+    Raises:
+        ConfigurationError: `tile_px` is not positive, or `overlap_px` not in 0 <= overlap_px < tile_px.
+    """
+    if tile_px < 1 or not 0 <= overlap_px < tile_px:
+        raise ConfigurationError(
+            f"tile_px={tile_px} and overlap_px={overlap_px} make no tiles: choose 0 <= overlap_px < tile_px"
+        )
+    rows = _tile_weights(image.shape[-2], tile_px, overlap_px)
+    columns = _tile_weights(image.shape[-1], tile_px, overlap_px)
+    total = len(rows) * len(columns)
+    if total == 1:
+        restored = restore(image)
+        if progress is not None:
+            progress(1, 1)
+        return restored
+    blended: Tensor | None = None
+    dtype = image.dtype
+    for done, ((top, down), (left, across)) in enumerate(((r, c) for r in rows for c in columns), start=1):
+        window = (..., slice(top, top + len(down)), slice(left, left + len(across)))
+        tile = restore(image[window])
+        assert tile.shape[-2:] == (len(down), len(across)), "a restored tile is as large as the tile"
+        if blended is None:
+            dtype = tile.dtype
+            # Summed in single precision at least: in half precision the seams would show.
+            blended = tile.new_zeros(
+                (*tile.shape[:-2], *image.shape[-2:]), dtype=torch.promote_types(dtype, torch.float32)
+            )
+        weight = (down[:, None] * across).to(tile.device, blended.dtype)
+        blended[window] += tile * weight
+        if progress is not None:
+            progress(done, total)
+    assert blended is not None, "there is at least one tile"
+    return blended.to(dtype)
+
+
+def _tile_weights(length: int, tile_px: int, overlap_px: int) -> list[tuple[int, Tensor]]:
+    """Along one side, the first pixel of each tile and the weights of its pixels, in sum one at a pixel."""
+    if length <= tile_px:
+        return [(0, torch.ones(length, dtype=torch.float64))]
+    count = -(-(length - overlap_px) // (tile_px - overlap_px))
+    starts = [index * (length - tile_px) // (count - 1) for index in range(count)]
+    weights = torch.zeros(count, length, dtype=torch.float64)
+    for index, start in enumerate(starts):
+        weights[index, start : start + tile_px] = 1
+    fade = (torch.arange(overlap_px, dtype=torch.float64) + 0.5) / max(overlap_px, 1)
+    for index in range(count - 1):
+        # The seam is in the middle of the overlap, as a net knows least at the border of a tile.
+        seam = starts[index + 1] + (starts[index] + tile_px - starts[index + 1] - overlap_px) // 2
+        weights[index + 1, :seam] = 0
+        weights[index + 1, seam : seam + overlap_px] *= fade
+        weights[index, seam : seam + overlap_px] *= 1 - fade
+        weights[index, seam + overlap_px :] = 0
+    # Where tiles are so narrow that seams meet, the products above need not sum to one.
+    weights /= weights.sum(dim=0)
+    return [(start, weights[index, start : start + tile_px]) for index, start in enumerate(starts)]
+
+
+def _levels(image: Tensor) -> Tensor:
+    """The levels 0 to 255, still as floats; half precision would not tell them apart after the product."""
+    wide = image.to(torch.promote_types(image.dtype, torch.float32))
+    return wide.clamp(0, 1).mul(255).round()
+
+
+def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    # Netpbm files of more than 8 bits come as 32-bit integers that are already scaled to 16 bits.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
+        wide = np.asarray(image).astype(np.uint32)
+        gray = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if image.mode in {"I", "F"}:
+        number = "floating-point numbers" if image.mode == "F" else "32-bit integers"
+        raise ImageError(
+            f"{quoted(path)}: {number}, in which white is not defined: save it with 8 or 16 bits a channel"
+        )
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        paper = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(paper, picture)
+    return np.array(image.convert("RGB"))
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """A picture whose header is read; every way in which it cannot be used becomes an ImageError."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{quoted(path)}: not a file")
+        if status.st_size == 0:
+            raise ImageError(f"{quoted(path)}: the file is empty (0 bytes)")
+        with path.open("rb") as file:
+            image = _identified(file, path)
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{quoted(path)}: {width} x {height} pixels are more than max_pixels={max_pixels}, "
+                    "the largest that is decoded"
+                )
+            yield image
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{quoted(path)}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{quoted(path)}: not a picture of a kind that is read here "
+            "(PNG, JPEG, TIFF, BMP, WebP, GIF, AVIF, JPEG 2000, Netpbm)"
+        ) from error
+    except Exception as error:  # decoders raise far more than OSError on files that are not whole
+        detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = " ".join(detail.split()) or type(error).__name__
+        raise ImageError(f"{quoted(path)}: cannot be read as a picture ({reason})") from error
+
+
+def _identified(file: BinaryIO, path: Path) -> Image.Image:
+    formats = list(_FORMATS)
+    start = file.read(12)
+    file.seek(0)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
+        try:
+            importlib.import_module("pillow_heif").register_heif_opener()
+        except ImportError as error:
+            raise ImageError(
+                f"{quoted(path)}: HEIC pictures need the package pillow-heif (pip install pillow-heif)"
+            ) from error
+        formats = ["HEIF"]
+    # Pillow's own limit, a global, warns below ours and raises where a caller allows more.
+    with _PILLOW_LIMIT:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _inspected(image: Image.Image, path: Path) -> tuple[tuple[int, int], bool]:
+    """The size as displayed, and whether the file ends as a PNG or JPEG should; other ends say nothing."""
+    seems_whole = True
+    if image.format == "PNG":
+        names = _png_chunks(path)
+        seems_whole = names[-1:] == [b"IEND"]
+        behind_pixels = names[names.index(b"IDAT") :] if b"IDAT" in names else []
+        # Some programs store the orientation there; only then are the pixels decoded to come to it.
+        if seems_whole and not {b"eXIf", b"iTXt", b"zTXt"}.isdisjoint(behind_pixels):
+            image.load()
+    elif image.format in {"JPEG", "MPO"}:
+        with path.open("rb") as file:
+            file.seek(-min(64, path.stat().st_size), os.SEEK_END)
+            seems_whole = file.read().rstrip(b"\0").endswith(b"\xff\xd9")
+    width, height = image.size
+    # Pillow turns a TIFF itself; of a PNG its own getexif would decode the pixels.
+    if image.format != "TIFF" and Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) in {
+        5,
+        6,
+        7,
+        8,
+    }:
+        width, height = height, width
+    return (width, height), seems_whole
+
+
+def _png_chunks(path: Path) -> list[bytes]:
+    """The names of a PNG's chunks in order; the last is IEND unless the file is cut off."""
+    names: list[bytes] = []
+    length_of_file = path.stat().st_size
+    with path.open("rb", buffering=0) as file:  # a buffer would read all that is skipped
+        position = len(_PNG_SIGNATURE)
+        while position + 12 <= length_of_file and names[-1:] != [b"IEND"]:
+            file.seek(position)
+            length, name = struct.unpack(">I4s", file.read(8))
+            position += 12 + length
+            if position > length_of_file:
+                break
+            names.append(name)
+    return names

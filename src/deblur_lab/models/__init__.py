@@ -1,0 +1,24 @@
+"""The nets: plain modules, pictures in and restored pictures out."""
+
+from deblur_lab.models.layers import NAFBlock
+from deblur_lab.models.m2aenet import Analysis, M2AENet, M2ASBlock, StageAnalysis
+from deblur_lab.models.nafnet import NAFNet
+from deblur_lab.models.trajectories import (
+    LearnableTrajectory,
+    LinearTrajectory,
+    QuadraticTrajectory,
+    Trajectory,
+)
+
+__all__ = [
+    "Analysis",
+    "LearnableTrajectory",
+    "LinearTrajectory",
+    "M2AENet",
+    "M2ASBlock",
+    "NAFBlock",
+    "NAFNet",
+    "QuadraticTrajectory",
+    "StageAnalysis",
+    "Trajectory",
+]

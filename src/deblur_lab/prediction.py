@@ -1,0 +1,161 @@
+"""A person's own pictures, restored."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from deblur_lab.checkpoints import load_net
+from deblur_lab.command_line import folder_for
+from deblur_lab.config import plain
+from deblur_lab.console import say
+from deblur_lab.errors import ConfigurationError, DataError
+from deblur_lab.images import read_rgb, restore_tiled, to_tensor, to_uint8, write_png
+from deblur_lab.pictures import mask_overlay, trajectory_overlay
+from deblur_lab.tasks import restore
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def predict(config: DictConfig) -> None:
+    """Restore a photo, or all photos of a folder, into another folder.
+
+    Args:
+        config: ``conf/predict.yaml``, composed.
+
+    Raises:
+        ConfigurationError: a setting is out of range.
+        CheckpointError: the checkpoint cannot be used.
+        DataError: there is no picture, or some could not be read (after all others are restored).
+    """
+    settings = plain(config)
+    tile_px, overlap_px = settings["tile_px"], settings["overlap_px"]
+    if not (isinstance(tile_px, int) and isinstance(overlap_px, int) and 0 <= 2 * overlap_px < tile_px):
+        raise ConfigurationError(
+            f"tile_px={tile_px}, overlap_px={overlap_px}: whole numbers, with tiles over twice the overlap, are expected"
+        )
+    source = Path(settings["input"])
+    inputs = pictures_in(source)
+    device = _device(settings["device"])
+    net, _ = load_net(Path(settings["checkpoint"]), tuple(settings["trusted_packages"]))
+    net.to(device)
+    folder = folder_for(settings["output"], "")
+    targets = _targets(inputs, source, folder)
+
+    started, failures, restored_count = time.monotonic(), [], 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("restoring", total=len(inputs))
+        for path, target in zip(inputs, targets, strict=True):
+            try:
+                picture = read_rgb(path)
+            except DataError as error:
+                failures.append(str(error))
+            else:
+                _restore_one(net, picture, target, tile_px, overlap_px, settings["explain"], device)
+                restored_count += 1
+            progress.advance(bar)
+    say(f"{restored_count} of {len(inputs)} restored in {time.monotonic() - started:.1f} s, in {folder}")
+    if failures:
+        raise DataError(f"{len(failures)} could not be restored:\n       " + "\n       ".join(failures))
+
+
+def pictures_in(source: Path) -> list[Path]:
+    """The picture that `source` is, or those below the folder that it is, in order of their paths.
+
+    Raises:
+        DataError: it does not exist, or holds no picture.
+    """
+    if not source.exists():
+        raise DataError(f"input={source} does not exist")
+    if source.is_file():
+        return [source]
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise DataError(f"input={source} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def restore_picture(net: nn.Module, picture: np.ndarray, tile_px: int, overlap_px: int) -> np.ndarray:
+    """Restore one picture, in tiles if a side is longer than `tile_px`.
+
+    Args:
+        net: in eval mode; images in, restored images out.
+        picture: (H, W, 3) uint8.
+        tile_px: side of a tile.
+        overlap_px: by how much neighbouring tiles overlap.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    device = next(net.parameters()).device
+
+    def run(tile: Tensor) -> Tensor:
+        with torch.inference_mode():
+            result: Tensor = net(tile.to(device)).float().cpu()
+        return result
+
+    blurry = to_tensor(picture)[None]
+    restored = (
+        restore_tiled(run, blurry, tile_px=tile_px, overlap_px=overlap_px)
+        if max(picture.shape[:2]) > tile_px
+        else run(blurry)
+    )
+    return to_uint8(restored[0])
+
+
+def _restore_one(
+    net: nn.Module,
+    picture: np.ndarray,
+    target: Path,
+    tile_px: int,
+    overlap_px: int,
+    explained: bool,
+    device: torch.device,
+) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_png(target, restore_picture(net, picture, tile_px, overlap_px))
+    if explained:
+        with torch.inference_mode():
+            said = restore(net, to_tensor(picture)[None].to(device))
+        shown = [picture]
+        if said.probability is not None:
+            shown.append(mask_overlay(picture, said.probability[0].float().cpu()))
+        if said.motion is not None:
+            shown.append(trajectory_overlay(picture, said.motion[0].float().cpu(), _confidence(said.probability)))
+        write_png(target.with_suffix(".explained.png"), np.concatenate(shown, axis=1))
+
+
+def _confidence(probability: Tensor | None) -> Tensor | None:
+    return None if probability is None else probability[0].float().cpu()
+
+
+def _targets(inputs: list[Path], source: Path, folder: Path) -> list[Path]:
+    """Where each restored picture goes: the same place below `folder`, as PNG."""
+    below = [path.relative_to(source) if path != source else Path(path.name) for path in inputs]
+    targets = [folder / path.with_suffix(".png") for path in below]
+    taken: dict[Path, Path] = {}
+    for path, target in zip(inputs, targets, strict=True):
+        if target in taken:
+            raise DataError(f"{taken[target]} and {path} would both be written to {target}: rename one")
+        if target.exists() and target.samefile(path):
+            raise ConfigurationError(f"output={folder} would overwrite {path}: name another folder")
+        taken[target] = path
+    return targets
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigurationError(
+            f"device={name} cannot be used here: {str(error).splitlines()[0]}"
+        ) from error
+    return device

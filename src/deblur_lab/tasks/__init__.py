@@ -1,0 +1,7 @@
+"""LightningModules: what is trained, and how."""
+
+from deblur_lab.tasks.base import EvaluationTask, Restoration, RestorationTask, restore
+from deblur_lab.tasks.local import LocalDeblurring
+from deblur_lab.tasks.schedules import warmup_cosine
+
+__all__ = ["EvaluationTask", "LocalDeblurring", "Restoration", "RestorationTask", "restore", "warmup_cosine"]

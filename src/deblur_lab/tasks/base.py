@@ -1,0 +1,175 @@
+"""What every restoration network is trained with: losses logged by part, EMA, compilation, restoring."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+Batch = dict[str, Any]
+
+
+class Restoration(NamedTuple):
+    """What a network says of a batch of pictures.
+
+    Attributes:
+        restored: (B, 3, H, W), not clamped.
+        probability: (B, 1, H, W) in [0, 1], that a pixel is blurred; None for networks that do not say.
+        motion: (B, N, 2, H, W), displacements over the exposure in px, x then y; None likewise.
+    """
+
+    restored: Tensor
+    probability: Tensor | None = None
+    motion: Tensor | None = None
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A network that can say where it sees blur and which motion."""
+
+    def explain(self, blurry: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Restored pictures, blur probability and motion; shapes as in `Restoration`."""
+        ...
+
+
+class RestorationLoss(Protocol):
+    """A loss made of parts that are logged, and weighted, one by one."""
+
+    def __call__(self, restored: Tensor, sharp: Tensor) -> dict[str, Tensor]:
+        """The parts, unweighted, by name."""
+        ...
+
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum that is minimised."""
+        ...
+
+
+def restore(net: nn.Module, blurry: Tensor) -> Restoration:
+    """Restore pictures, with what the network can tell of blur and motion.
+
+    Args:
+        net: in eval mode; images in, restored images out.
+        blurry: (B, 3, H, W) in [0, 1].
+    """
+    if isinstance(net, Explaining):
+        return Restoration(*net.explain(blurry))
+    return Restoration(net(blurry))
+
+
+class RestorationTask(L.LightningModule):
+    """Trains a network that maps blurry images to restored ones.
+
+    Args:
+        net: images in, restored images out.
+        loss: of (restored, sharp), by parts.
+        optimizer: makes the optimizer from the parameters (a partial, in YAML).
+        scheduler: makes the schedule from the optimizer; stepped once an optimizer step.
+        ema_decay: validation and prediction use an exponential moving average of the weights with this
+            decay an optimizer step, in (0, 1); None: the weights themselves.
+        compile_blocks: compile the network's repeated blocks (``torch.compile``, one graph for each kind).
+
+    Raises:
+        ValueError: `ema_decay` is out of range.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        ema_decay: float | None = None,
+        compile_blocks: bool = False,
+    ) -> None:
+        super().__init__()
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise ValueError(f"ema_decay={ema_decay}: a number between 0 and 1 is expected, or null")
+        self.net = net
+        self.loss = loss
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = scheduler
+        # Its first update copies the weights, so that it is never an average of nothing.
+        self.ema = (
+            AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
+            if ema_decay is not None
+            else None
+        )
+        if compile_blocks:
+            for module in net.modules():
+                if getattr(module, "repeated", False):
+                    module.compile()
+
+    @property
+    def evaluated_net(self) -> nn.Module:
+        """The network that is scored and saved for use: the average if there is one."""
+        return cast(nn.Module, self.ema.module) if self.ema is not None else self.net
+
+    def loss_parts(self, batch: Batch) -> dict[str, Tensor]:
+        """The parts of the loss on a training batch, unweighted."""
+        return cast(dict[str, Tensor], self.loss(self.net(batch["blurry"]), batch["sharp"]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Lightning's; the loss of a batch, its parts logged as ``train/loss_<part>``."""
+        parts = self.loss_parts(batch)
+        loss = cast(RestorationLoss, self.loss).total(parts)
+        count = len(batch["blurry"])
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
+        self.log_dict({f"train/loss_{name}": part.detach() for name, part in parts.items()}, batch_size=count)
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
+        """Lightning's; then the average follows the weights, once an optimizer step."""
+        super().optimizer_step(*args, **kwargs)
+        if self.ema is not None:
+            self.ema.update_parameters(self.net)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
+        """Lightning's; logs the learning rate of the step to come."""
+        scheduler = cast(LRScheduler, self.lr_schedulers())
+        self.log("train/lr", scheduler.get_last_lr()[0])
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Restoration:
+        """Lightning's; callbacks score what it returns."""
+        return restore(self.evaluated_net, batch["blurry"])
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Restoration:
+        """Lightning's; callbacks score what it returns."""
+        return restore(self.evaluated_net, batch["blurry"])
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
+        """Lightning's; the optimizer and its schedule, stepped once an optimizer step."""
+        optimizer = self.optimizer_factory(
+            parameter for parameter in self.net.parameters() if parameter.requires_grad
+        )
+        schedule = {"scheduler": self.scheduler_factory(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning's; nothing of an EMA that is off may stand in the way of its weights."""
+        if self.ema is None:
+            state = checkpoint["state_dict"]
+            for key in [key for key in state if key.startswith("ema.")]:
+                del state[key]
+
+
+class EvaluationTask(L.LightningModule):
+    """Scores a network that is not trained here.
+
+    Args:
+        net: images in, restored images out.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Restoration:
+        """Lightning's; callbacks score what it returns."""
+        with torch.no_grad():
+            return restore(self.net, batch["blurry"])

@@ -1,0 +1,358 @@
+"""The command that writes synthetic pairs: layouts to the letter, and what it says when it cannot."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deblur_lab.data.synthesize import main
+from deblur_lab.data.writers import LAYOUTS, frames
+from deblur_lab.errors import MachineError
+
+J = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
+R = "RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref"
+
+# All files of three training and two test pairs: sequences of one pair each, an even number of them a split.
+FILES = {
+    ("folder", "raw"): [
+        f"{split}/{folder}/{number:06d}.png"
+        for split, count in (("train", 3), ("test", 2))
+        for folder in ("blurry", "sharp", "mask")
+        for number in range(count)
+    ],
+    ("gopro", "raw"): [
+        f"GOPRO_Large/{sequence}/{folder}/000001.png"
+        for sequence in (
+            "train/GOPR0372_11_00",
+            "train/GOPR0373_11_00",
+            "train/GOPR0374_11_00",
+            "test/GOPR0376_11_00",
+            "test/GOPR0377_11_00",
+        )
+        for folder in ("blur", "blur_gamma", "sharp")
+    ],
+    ("gopro", "relaid"): [
+        f"{split}/{folder}/GOPR{sequence:04d}_11_00-000001.png"
+        for split, sequences in (("train", (372, 373, 374)), ("test", (376, 377)))
+        for folder in ("input", "target")
+        for sequence in sequences
+    ],
+    ("gopro", "flat"): [
+        f"{split}/{folder}/GOPR{sequence:04d}_11_00_001.png"
+        for split, sequences in (("train", (372, 373, 374)), ("test", (376, 377)))
+        for folder in ("blur", "sharp")
+        for sequence in sequences
+    ],
+    ("hide", "raw"): [
+        *(
+            f"HIDE_dataset/{folder}/1fromGOPR{video:04d}.MP4.png"
+            for folder in ("train", "GT")
+            for video in (950, 951, 952)
+        ),
+        "HIDE_dataset/test/test-close-ups/1fromGOPR0954.MP4.png",
+        "HIDE_dataset/test/test-long-shot/1fromGOPR0955.MP4.png",
+        "HIDE_dataset/GT/1fromGOPR0954.MP4.png",
+        "HIDE_dataset/GT/1fromGOPR0955.MP4.png",
+    ],
+    ("hide", "relaid"): [
+        f"{split}/{folder}/1fromGOPR{video:04d}.MP4.png"
+        for split, videos in (("train", (950, 951, 952)), ("test", (954, 955)))
+        for folder in ("input", "target")
+        for video in videos
+    ],
+    ("realblur_j", "raw"): [
+        *(
+            f"{J}/scene00{scene}/{file}"
+            for scene in (1, 2, 3, 5, 6)
+            for file in ("blur/blur_1.png", "gt/gt_1.png")
+        ),
+        "RealBlur_J_train_list.txt",
+        "RealBlur_J_test_list.txt",
+    ],
+    ("realblur_r", "raw"): [
+        *(
+            f"{R}/scene00{scene}/{file}"
+            for scene in (1, 2, 3, 5, 6)
+            for file in ("blur/blur_1.png", "gt/gt_1.png")
+        ),
+        "RealBlur_R_train_list.txt",
+        "RealBlur_R_test_list.txt",
+    ],
+    ("reloblur", "raw"): [
+        f"{top}/{sequence}/00{ending}.png"
+        for sequence in ("train/s01/01", "train/s01/02", "train/s02/01", "test/s03/01", "test/s03/02")
+        for top, ending in (("dataset", "_blur"), ("dataset", "_sharp"), ("masks", ""))
+    ],
+}
+for name in ("realblur_j", "realblur_r"):
+    FILES[name, "relaid"] = [
+        f"{split}/{folder}/scene00{scene}-1.png"
+        for split, scenes in (("train", (1, 2, 3)), ("test", (5, 6)))
+        for folder in ("input", "target")
+        for scene in scenes
+    ]
+
+
+def write(output, layout, *settings):
+    """Run the command for a few tiny pairs in this process."""
+    typed = [f"output={output}", f"layout={layout}", "train_scenes=3", "test_scenes=2", "size=48x40"]
+    typed = [old for old in typed if old.partition("=")[0] not in {new.partition("=")[0] for new in settings}]
+    return main([*typed, "num_workers=0", *settings])
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_every_layout_is_tested():
+    assert set(FILES) == {(name, variant) for name, variants in LAYOUTS.items() for variant in variants}
+
+
+@pytest.mark.parametrize(("layout", "variant"), FILES)
+def test_a_layout_is_written_to_the_letter(tmp_path, layout, variant, capsys):
+    assert write(tmp_path, layout, f"variant={variant}") == 0
+    assert files(tmp_path) == sorted(FILES[layout, variant])
+    assert not list(tmp_path.glob(".*"))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("5 pairs written in ")
+    assert said[0].endswith(f" s to {tmp_path}")
+    for path in tmp_path.rglob("*.png"):
+        image = read(path)
+        if path.relative_to(tmp_path).parts[0] == "masks" or path.parent.name == "mask":
+            assert image.shape == (40, 48)
+            assert set(np.unique(image)) == {0, 255}
+        elif layout.startswith("realblur"):
+            assert 29 < image.shape[0] <= 40  # sizes vary from scene to scene
+        else:
+            assert image.shape == (40, 48, 3)
+
+
+def test_sequences_have_several_frames_and_are_in_one_split():
+    made = list(frames(9, 4))
+    assert [frame.number for frame in made] == [*range(9), *range(4)]
+    assert [(frame.sequence, frame.frame) for frame in made[:9]] == [
+        (i, j) for i in range(3) for j in range(3)
+    ]
+    assert [(frame.sequence, frame.frame) for frame in made[9:]] == [(i, j) for i in (4, 5) for j in range(2)]
+    paper = list(frames(2103, 1111))
+    assert max(frame.frame for frame in paper) < 50
+
+
+def test_test_sets_alone_need_no_folder_for_the_split(tmp_path, capsys):
+    assert write(tmp_path, "hide", "variant=relaid", "train_scenes=0") == 0
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["input", "target"]
+    assert "deblur_lab.train" not in capsys.readouterr().out
+
+
+def test_realblur_lists_name_the_sharp_picture_first_and_end_in_a_space(tmp_path):
+    write(tmp_path, "realblur_j")
+    lines = (tmp_path / "RealBlur_J_test_list.txt").read_text().splitlines(keepends=True)
+    assert lines == [f"{J}/scene00{k}/gt/gt_1.png {J}/scene00{k}/blur/blur_1.png \n" for k in (5, 6)]
+    for line in (tmp_path / "RealBlur_J_train_list.txt").read_text().splitlines():
+        assert all((tmp_path / path).is_file() for path in line.split())
+
+
+def test_realblur_r_is_dark_and_sizes_vary(tmp_path):
+    means = {}
+    for letter in "jr":
+        write(tmp_path / letter, f"realblur_{letter}", "variant=relaid")
+        sharp = [read(path) for path in sorted((tmp_path / letter / "train" / "target").iterdir())]
+        means[letter] = np.mean([image.mean() for image in sharp])
+        assert len({image.shape for image in sharp}) > 1
+    assert means["r"] < 0.5 * means["j"]
+
+
+def test_gopro_averages_stored_values_and_its_gamma_variant_light(tmp_path):
+    write(tmp_path, "gopro", "train_scenes=4", "test_scenes=0")
+    differences = []
+    for blur in tmp_path.rglob("blur/*.png"):
+        in_light, sharp = (blur.parents[1] / folder / blur.name for folder in ("blur_gamma", "sharp"))
+        differences.append(float(read(in_light).mean()) - float(read(blur).mean()))
+        # Both are blurry pictures of what the sharp one shows.
+        for image in (read(blur), read(in_light)):
+            assert np.corrcoef(image.ravel(), read(sharp).ravel())[0, 1] > 0.5
+    # A mean of light, stored, is at least the mean of what is stored, as the curve is concave.
+    assert min(differences) > 0
+
+
+def test_masks_say_where_pictures_differ(tmp_path):
+    write(tmp_path, "reloblur", "size=96x96")
+    for mask_path in (tmp_path / "masks").rglob("*.png"):
+        place = tmp_path / "dataset" / mask_path.relative_to(tmp_path / "masks").parent
+        blurry, sharp = (read(place / f"00_{what}.png").astype(int) for what in ("blur", "sharp"))
+        difference, mask = np.abs(blurry - sharp).mean(axis=2), read(mask_path)
+        assert difference[mask > 0].mean() > 2 * difference[mask == 0].mean()
+
+
+def test_the_same_seed_writes_the_same_files_with_and_without_workers(tmp_path):
+    write(tmp_path / "alone", "folder")
+    # Another process: its workers start afresh, from the module that is run.
+    run = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "deblur_lab.data.synthesize",
+                f"output={tmp_path / 'two'}",
+                "layout=folder",
+            ),
+            *("train_scenes=3", "test_scenes=2", "size=48x40", "num_workers=2"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stderr == ""
+    write(tmp_path / "other", "folder", "seed=1")
+    assert files(tmp_path / "alone") == files(tmp_path / "two") == files(tmp_path / "other")
+    for file in files(tmp_path / "alone"):
+        assert (tmp_path / "alone" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert any(
+        (tmp_path / "alone" / file).read_bytes() != (tmp_path / "other" / file).read_bytes()
+        for file in files(tmp_path / "alone")
+    )
+
+
+def test_paths_are_taken_as_typed(tmp_path, capsys):
+    output = tmp_path / "my data (a=b) [1]"
+    assert write(output, "reloblur") == 0
+    assert (output / "dataset").is_dir()
+    assert f"data=reloblur 'data.root={output}'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["outptu=x", "layout=gopro"], "there is no setting 'outptu': did you mean output=...?"),
+        (["--layout=gopro"], "there is no setting '--layout': did you mean layout=...?"),
+        (["zzz=1"], "there is no setting 'zzz': there are output, layout, variant"),
+        (["output=x"], "layout is not set"),
+        (["layout=gopro"], "output is not set"),
+        (["output=", "layout=gopro"], "output has no value"),
+        (["output=x", "output=y", "layout=gopro"], "output is given twice: as 'x' and as 'y'"),
+        (["output=x", "layout=gpro"], "layout=gpro does not exist: did you mean layout=gopro?"),
+        (["output=x", "layout=hide", "variant=flat"], "variant=flat does not exist: there are raw, relaid"),
+        (["output=x", "layout=gopro", "train_scenes=-1"], "train_scenes=-1 must be a whole number"),
+        (["output=x", "layout=gopro", "seed=1.5"], "seed=1.5 must be a whole number"),
+        (["output=x", "layout=gopro", "size=320"], "size=320 must be WIDTHxHEIGHT"),
+        (["output=x", "layout=gopro", "size=320x8"], "size=320x8 is too small"),
+        (["output=x", "layout=gopro", "train_scenes=0", "test_scenes=0"], "leave nothing to write"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, typed, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(typed) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    assert said in error
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert write(tmp_path, "gopro") == 2
+    assert "is not empty ('thesis.txt' is in it)" in capsys.readouterr().err
+    assert files(tmp_path) == ["thesis.txt"]
+
+
+def test_an_output_that_cannot_be_a_folder_is_exit_code_5(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert write(tmp_path / "file" / "below", "gopro") == 5
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_is_left_where_a_picture_cannot_be_written(tmp_path, monkeypatch, capsys):
+    def full(path, picture):
+        if path.name == "000001.png" and path.parent.name == "sharp":
+            raise MachineError(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr("deblur_lab.data.synthesize.write_png", full)
+    assert write(tmp_path, "folder") == 5
+    assert "No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def command(output):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "deblur_lab.data.synthesize", f"output={output}", "layout=folder"),
+            *("train_scenes=5000", "num_workers=1", "size=64x64"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_pictures(output, process):
+    for _ in range(600):
+        if next(output.rglob("*.png"), None):
+            return
+        assert process.poll() is None
+        time.sleep(0.05)
+    raise AssertionError("no picture was written")
+
+
+def test_sigterm_leaves_an_empty_folder_and_sigkill_one_that_is_cleaned(tmp_path):
+    process = command(tmp_path)
+    wait_for_pictures(tmp_path, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1] == "error: stopped by SIGTERM; nothing is left behind\n"
+    assert process.returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+    process = command(tmp_path)
+    wait_for_pictures(tmp_path, process)
+    process.kill()
+    process.communicate()  # ends when the worker, too, has gone and let go of the pipe
+    assert [path.name.startswith(".unfinished-") for path in tmp_path.iterdir()] == [True]
+    assert write(tmp_path, "gopro") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["GOPRO_Large"]
+
+
+def test_help_does_not_wait_for_what_is_slow_to_load():
+    script = (
+        "import sys\n"
+        "from deblur_lab.data.synthesize import main\n"
+        "assert main(['--help']) == 0\n"
+        "print(sorted({'torch', 'lightning', 'hydra', 'rich'} & set(sys.modules)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    ).stdout.splitlines()
+    assert printed[-1] == "[]"
+    assert all(f"  {key}=" in "\n".join(printed) for key in ("output", "layout", "size", "num_workers"))
+    assert max(map(len, printed)) <= 130
+
+
+def test_what_is_written_is_what_the_loaders_read(tmp_path):
+    from deblur_lab.data.sources import Folder, GoPro, ReLoBlur
+
+    for layout, variant, build in (
+        ("reloblur", "raw", ReLoBlur),
+        ("gopro", "raw", GoPro),
+        ("gopro", "relaid", GoPro),
+        ("gopro", "flat", GoPro),
+        ("folder", "raw", Folder),
+    ):
+        root = tmp_path / layout / variant
+        write(root, layout, f"variant={variant}")
+        data = build(root / LAYOUTS[layout][variant].root, None)
+        for split, count in (("train", 3), ("test", 2)):
+            scenes = data.scenes(split)
+            assert len(scenes) == count
+            scene = scenes.load(0)
+            assert scene.blurry.shape == scene.sharp.shape == (40, 48, 3)
+            assert scene.mask is not None

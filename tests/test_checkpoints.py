@@ -1,0 +1,124 @@
+"""Checkpoints are whole or absent, run nothing, and say what is wrong with them."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deblur_lab.checkpoints import AtomicCheckpoints, load_net, load_weights, read_checkpoint
+from deblur_lab.errors import CheckpointError, MachineError
+from deblur_lab.models import NAFNet
+
+
+class Trap:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_what_would_execute_code_is_refused_and_does_not_run(tmp_path):
+    path, trace = tmp_path / "evil.ckpt", tmp_path / "trace"
+    torch.save({"state_dict": Trap(f"touch {trace}")}, path)
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt is refused"):
+        read_checkpoint(path)
+    path.write_bytes(pickle.dumps(Trap(f"touch {trace}")))
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt"):
+        read_checkpoint(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.999])
+def test_a_truncated_checkpoint_is_named(tmp_path, kept):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {"a": torch.zeros(1000)}}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_folders_and_other_contents_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_checkpoint(tmp_path / "none.ckpt")
+    with pytest.raises(CheckpointError, match=r"is a folder.*last\.ckpt"):
+        read_checkpoint(tmp_path)
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_checkpoint(tmp_path / "list.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="not written by deblur_lab"):
+        load_net(tmp_path / "other.ckpt")
+
+
+def test_weights_of_another_size_are_told_apart(tmp_path):
+    small, large = NAFNet(4, [1], 1, [1]), NAFNet(8, [1], 1, [1])
+    state = {f"net.{key}": value for key, value in small.state_dict().items()}
+    del state["net.intro.bias"]
+    state["net.extra"] = torch.zeros(1)
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(large, {"state_dict": state}, tmp_path / "x.ckpt")
+    message = str(caught.value)
+    assert "1 missing (intro.bias)" in message
+    assert "1 unexpected (extra)" in message
+    assert "intro.weight (4, 3, 3, 3), not (8, 3, 3, 3)" in message
+
+
+def test_the_average_of_the_weights_is_taken_where_there_is_one(tmp_path):
+    net = NAFNet(4, [1], 1, [1])
+    trained = {f"net.{key}": torch.zeros_like(value) for key, value in net.state_dict().items()}
+    average = {f"ema.module.{key}": torch.ones_like(value) for key, value in net.state_dict().items()}
+    load_weights(net, {"state_dict": trained | average}, tmp_path / "x.ckpt")
+    assert all(torch.equal(value, torch.ones_like(value)) for value in net.state_dict().values())
+
+
+def test_a_folder_that_cannot_be_written_to_keeps_the_old_file_and_no_other(tmp_path):
+    writer, path = AtomicCheckpoints(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"step": 1}, path)
+
+    class Unpicklable:
+        def __reduce__(self):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(MachineError, match=r"last\.ckpt cannot be written.*No space left"):
+        writer.save_checkpoint({"step": Unpicklable()}, path)
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+    assert read_checkpoint(path) == {"step": 1}
+
+
+WRITER = """
+import sys, torch
+from deblur_lab.checkpoints import AtomicCheckpoints
+step, path = 0, sys.argv[1]
+while True:
+    step += 1
+    AtomicCheckpoints().save_checkpoint({"step": step, "weights": torch.full((500_000,), float(step))}, path)
+    print(step, flush=True)
+"""
+
+
+def test_a_kill_while_writing_leaves_the_newest_checkpoint_whole(tmp_path):
+    path = tmp_path / "last.ckpt"
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    # Kill it in the middle of its work: at a moment that differs from run to run.
+    printed = [process.stdout.readline() for _ in range(5)]
+    time.sleep(0.003 * (os.getpid() % 7))
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    printed += process.stdout.read().splitlines()
+    process.stdout.close()
+    contents = read_checkpoint(path)
+    assert contents["step"] >= int(printed[-1])
+    assert torch.equal(contents["weights"], torch.full((500_000,), float(contents["step"])))

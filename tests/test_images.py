@@ -1,0 +1,454 @@
+import io
+import itertools
+import os
+import struct
+import sys
+import types
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur_lab.errors import ConfigurationError, DataError, MachineError
+from deblur_lab.images import (
+    ImageError,
+    check_picture,
+    image_size,
+    pad_to_multiple,
+    quantise,
+    quoted,
+    read_mask,
+    read_rgb,
+    restore_tiled,
+    to_tensor,
+    to_uint8,
+    write_png,
+)
+
+
+def picture(height: int = 6, width: int = 10, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def raw_png(width: int, height: int, bits: int, kind: int, rows: bytes, behind: bytes = b"") -> bytes:
+    """A PNG written by hand, so that what Pillow reads is not checked against what Pillow wrote."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    end = png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(rows)) + behind + end
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+# Reading
+
+
+def test_rgb_png_is_read_as_it_was_written(tmp_path: Path) -> None:
+    image = picture()
+    write_png(tmp_path / "a.png", image)
+    assert np.array_equal(read_rgb(tmp_path / "a.png"), image)
+    assert image_size(tmp_path / "a.png") == (10, 6)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("levels", [0, 255, 256, 257, 30000, 65535])
+def test_16_bit_gray_is_scaled(tmp_path: Path, levels: int) -> None:
+    path = tmp_path / "gray16.png"
+    path.write_bytes(raw_png(1, 1, 16, 0, b"\0" + struct.pack(">H", levels)))
+    assert read_rgb(path).tolist() == [[[round(levels / 257)] * 3]]
+
+
+def test_16_bit_gray_keeps_what_8_bits_can_say(tmp_path: Path) -> None:
+    ramp = np.arange(256, dtype=np.uint16)[None] * 257
+    path = saved(tmp_path / "ramp.tif", Image.fromarray(ramp))
+    assert np.array_equal(read_rgb(path)[0, :, 0], np.arange(256))
+    binary = b"P5 256 1 65535\n" + ramp.astype(">u2").tobytes()
+    (tmp_path / "ramp.pgm").write_bytes(binary)
+    assert np.array_equal(read_rgb(tmp_path / "ramp.pgm")[0, :, 0], np.arange(256))
+
+
+def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
+    ramp = (np.arange(256, dtype=np.uint16) * 257).astype(">u2")
+    pixels = np.stack([ramp, ramp[::-1], ramp], axis=1)
+    path = tmp_path / "rgb16.png"
+    path.write_bytes(raw_png(256, 1, 16, 2, b"\0" + pixels.tobytes()))
+    values = read_rgb(path)[0]
+    assert np.array_equal(values[:, 0], np.arange(256))
+    assert np.array_equal(values[:, 1], np.arange(256)[::-1])
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_gray_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = saved(tmp_path / "gray.png", Image.new(mode, (3, 2), 255))
+    assert read_rgb(path).tolist() == [[[255, 255, 255]] * 3] * 2
+
+
+def test_palette_is_looked_up(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    assert read_rgb(saved(tmp_path / "palette.png", image)).tolist() == [[[200, 100, 50]] * 2]
+
+
+def test_transparency_is_composited_over_white(tmp_path: Path) -> None:
+    clear, half, solid = (10, 20, 30, 0), (0, 0, 0, 128), (10, 20, 30, 255)
+    image = Image.new("RGBA", (3, 1))
+    image.putdata([clear, half, solid])
+    values = read_rgb(saved(tmp_path / "alpha.png", image))[0].tolist()
+    assert values == [[255, 255, 255], [127, 127, 127], [10, 20, 30]]
+    gray = saved(tmp_path / "la.png", Image.new("LA", (1, 1), (40, 0)))
+    assert read_rgb(gray).tolist() == [[[255, 255, 255]]]
+    image = Image.new("P", (1, 1), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    clear_entry = saved(tmp_path / "clear.png", image, transparency=1)
+    assert read_rgb(clear_entry).tolist() == [[[255, 255, 255]]]
+
+
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    path = saved(tmp_path / "cmyk.tif", Image.new("CMYK", (2, 1), (255, 0, 0, 0)))
+    assert read_rgb(path).tolist() == [[[0, 255, 255]] * 2]
+    path = saved(tmp_path / "cmyk.jpg", Image.new("CMYK", (16, 16), (0, 0, 0, 255)), quality=100)
+    assert read_rgb(path).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: int) -> None:
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:, :16, 0] = 250  # left half red
+    stored[:8, 16:, 1] = 250  # upper right green
+    # EXIF: which side of what is seen the first stored row and column are.
+    seen = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: stored.transpose(1, 0, 2)[:, ::-1],
+        7: stored.transpose(1, 0, 2)[::-1, ::-1],
+        8: stored.transpose(1, 0, 2)[::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
+    path = saved(tmp_path / f"turned{suffix}", Image.fromarray(stored), exif=exif, **options)
+    values = read_rgb(path)
+    assert values.shape == seen.shape
+    assert np.abs(values.astype(int) - seen).max() <= 4
+    assert image_size(path) == (seen.shape[1], seen.shape[0])
+    assert check_picture(path) == (seen.shape[1], seen.shape[0])
+
+
+def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    behind = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    path = tmp_path / "behind.png"
+    path.write_bytes(raw_png(3, 2, 8, 0, b"\0\1\2\3" * 2, behind))
+    assert read_rgb(path).shape == (3, 2, 3)
+    assert image_size(path) == (2, 3)
+
+
+def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (4, 3), (255, 0, 0)), Image.new("RGB", (4, 3), (0, 0, 255))
+    path = saved(tmp_path / "frames.gif", first, save_all=True, append_images=[second])
+    assert read_rgb(path)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("array", [np.full((2, 2), 0.5, np.float32), np.full((2, 2), 70000, np.int32)])
+def test_numbers_without_a_white_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    path = saved(tmp_path / "wide.tif", Image.fromarray(array))
+    with pytest.raises(ImageError, match=r"wide\.tif: .* white is not defined: save it with 8 or 16 bits"):
+        read_rgb(path)
+
+
+def test_heic_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    with pytest.raises(ImageError, match=r"phone\.heic: HEIC pictures need .*pip install pillow-heif"):
+        read_rgb(path)
+
+
+def test_heic_is_handed_to_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_heif(file: object, name: object) -> Image.Image:
+        return Image.new("RGB", (5, 4), (1, 2, 3))
+
+    def register() -> None:
+        Image.register_open("HEIF", open_heif, lambda start: start[4:8] == b"ftyp")
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    assert read_rgb(path).shape == (4, 5, 3)
+
+
+# Files that cannot be read
+
+
+def broken_files() -> dict[str, bytes]:
+    whole: dict[str, bytes] = {}
+    for kind, mode in itertools.product(("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM"), ("RGB", "L")):
+        stream = io.BytesIO()
+        Image.fromarray(picture(40, 40)).convert(mode).save(stream, kind)
+        whole[f"{kind}-{mode}"] = stream.getvalue()
+    cut = {
+        f"{name}-{part}": data[: len(data) * part // 100]
+        for name, data in whole.items()
+        for part in (3, 40, 80)
+    }
+    rng = np.random.default_rng(1)
+    noise = {f"{name}-noise": data[:16] + rng.bytes(300) for name, data in whole.items()}
+    return cut | noise | {"text": b"no picture at all", "empty": b"", "one byte": b"\x89"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow says more of broken TIFF headers
+@pytest.mark.parametrize("name", broken_files())
+def test_what_cannot_be_decoded_is_an_image_error_of_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(broken_files()[name])
+    for read in (read_rgb, read_mask, lambda path: check_picture(path, full=True)):
+        with pytest.raises(ImageError) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_files_folders_and_pipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in {"none.png": "no such file", ".": "not a file", "pipe": "not a file"}.items():
+        with pytest.raises(ImageError, match=reason):
+            read_rgb(tmp_path / name)
+        with pytest.raises(ImageError, match=reason):
+            image_size(tmp_path / name)
+    assert issubclass(ImageError, DataError)
+
+
+def test_pixel_bombs_are_refused_from_the_header(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(raw_png(60000, 60000, 8, 2, b"\0"))
+    for read in (read_rgb, read_mask, image_size, check_picture):
+        with pytest.raises(ImageError, match=r"bomb\.png: 60000 x 60000 pixels .* max_pixels=200000000"):
+            read(bomb)
+    write_png(tmp_path / "small.png", picture())
+    assert read_rgb(tmp_path / "small.png", max_pixels=60).shape == (6, 10, 3)
+    with pytest.raises(ImageError, match="max_pixels=59"):
+        read_rgb(tmp_path / "small.png", max_pixels=59)
+
+
+def test_our_limit_is_the_only_one_and_pillows_is_left_alone(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    large = tmp_path / "large.png"
+    large.write_bytes(raw_png(20000, 20000, 8, 2, b"\0"))  # Pillow refuses 179 megapixels, warns of 89
+    assert image_size(large, max_pixels=400_000_000) == (20000, 20000)
+    assert before == Image.MAX_IMAGE_PIXELS
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_cut_off_files_are_seen_without_decoding_all(tmp_path: Path, kind: str) -> None:
+    path = saved(tmp_path / f"a.{kind}", Image.fromarray(picture(64, 64)))
+    data = path.read_bytes()
+    assert check_picture(path) == (64, 64)
+    for end in (len(data) - 40, len(data) // 2):
+        path.write_bytes(data[:end])
+        with pytest.raises(ImageError, match=f"a.{kind}"):
+            check_picture(path)
+    path.write_bytes(data + b"appended by a phone")
+    assert check_picture(path) == (64, 64)
+    assert read_rgb(path).shape == (64, 64, 3)
+
+
+def test_damage_inside_a_file_is_seen_by_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_png(path, picture(64, 64))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert check_picture(path) == (64, 64)
+    with pytest.raises(ImageError, match=r"a\.png: cannot be read"):
+        check_picture(path, full=True)
+
+
+def test_names_of_every_kind(tmp_path: Path) -> None:
+    image = picture()
+    for name in ("a b.png", "[1]*?.png", "ü.MP4.png", "日本.png", "x=1,{y}.png"):
+        write_png(tmp_path / name, image)
+        assert np.array_equal(read_rgb(tmp_path / name), image)
+    (tmp_path / "two\nlines.png").write_bytes(b"")
+    with pytest.raises(ImageError, match="empty") as caught:
+        read_rgb(tmp_path / "two\nlines.png")
+    assert "\n" not in str(caught.value)
+    assert quoted(Path("a b.png")) == "a b.png"
+    assert quoted("caf\udce9.png") == "'caf\\udce9.png'"
+
+
+# Masks
+
+
+def test_whatever_is_not_zero_is_blurred(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 128, 255]], np.uint8)
+    expected = [[0, 1, 1, 1]]
+    assert read_mask(saved(tmp_path / "l.png", Image.fromarray(values))).tolist() == expected
+    wide = Image.fromarray(values.astype(np.uint16))
+    assert read_mask(saved(tmp_path / "wide.png", wide)).tolist() == expected
+    blue = np.zeros((1, 4, 3), np.uint8)
+    blue[..., 2] = values
+    assert read_mask(saved(tmp_path / "rgb.png", Image.fromarray(blue))).tolist() == expected
+    opaque = np.concatenate([blue, np.full((1, 4, 1), 255, np.uint8)], axis=2)
+    assert read_mask(saved(tmp_path / "rgba.png", Image.fromarray(opaque))).tolist() == expected
+    two = Image.fromarray(values).point(lambda value: value and 255).convert("1")
+    assert read_mask(saved(tmp_path / "two.png", two)).tolist() == expected
+    assert read_mask(tmp_path / "two.png").dtype == np.uint8
+    palette = Image.fromarray((values > 0).astype(np.uint8)).convert("L")
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    assert read_mask(saved(tmp_path / "palette.png", palette)).tolist() == expected
+
+
+# Writing and converting
+
+
+def test_write_png_fails_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"a\.png cannot be written: No such file"):
+        write_png(tmp_path / "missing" / "a.png", picture())
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(MachineError, match=r"folder\.png cannot be written"):
+        write_png(tmp_path / "folder.png", picture())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_tensors_and_back() -> None:
+    image = picture()
+    tensor = to_tensor(image)
+    assert tensor.shape == (3, 6, 10)
+    assert tensor.dtype == torch.float32
+    assert tensor[1, 2, 3].item() == pytest.approx(image[2, 3, 1] / 255)
+    assert np.array_equal(to_uint8(tensor), image)
+    mask = (image[..., 0] > 128).astype(np.uint8)
+    assert to_tensor(mask).shape == (1, 6, 10)
+    assert np.array_equal(to_tensor(mask)[0].numpy(), mask)
+    with pytest.raises(AssertionError):
+        to_tensor(image[..., 0])
+
+
+def test_stored_values_are_clamped_and_rounded() -> None:
+    values = torch.tensor(
+        [-1.0, 0.0, 0.499 / 255, 0.501 / 255, 254.6 / 255, 2.0, float("inf"), -float("inf")]
+    )
+    assert to_uint8(values.expand(3, 1, 8))[0, :, 0].tolist() == [0, 0, 0, 1, 255, 255, 255, 0]
+    with pytest.raises(ValueError, match="not numbers"):
+        to_uint8(torch.full((3, 2, 2), float("nan")))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_quantise_is_what_a_stored_picture_holds(dtype: torch.dtype) -> None:
+    image = (torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2).to(dtype)
+    stored = quantise(image)
+    assert stored.dtype == dtype
+    assert torch.equal(stored, to_tensor(to_uint8(image)).to(dtype)) or dtype == torch.float64
+    assert np.array_equal(to_uint8(stored), to_uint8(image))
+    batch = image[None].expand(2, -1, -1, -1)
+    assert torch.equal(quantise(batch)[1], stored)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 5), (16, 16), (17, 31), (9, 40)])
+def test_pad_to_multiple(mode: str, height: int, width: int) -> None:
+    image = torch.rand(2, 3, height, width) + 0.5
+    padded = pad_to_multiple(image, 16, mode)
+    assert padded.shape == (2, 3, -(-height // 16) * 16, -(-width // 16) * 16)
+    assert torch.equal(padded[..., :height, :width], image)
+    outside = padded[..., height:, :]
+    assert (outside == 0).all() if mode == "constant" else (outside >= 0.5).all()
+
+
+# Tiles
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile_px", "overlap_px"),
+    [(40, 57, 16, 4), (33, 32, 32, 16), (50, 50, 7, 6), (20, 90, 24, 0), (1, 50, 8, 3)],
+)
+def test_nothing_changes_where_nothing_is_done(
+    height: int, width: int, tile_px: int, overlap_px: int
+) -> None:
+    image = torch.rand(1, 3, height, width)
+    calls: list[tuple[int, int]] = []
+    restored = restore_tiled(
+        lambda tile: tile,
+        image,
+        tile_px=tile_px,
+        overlap_px=overlap_px,
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    assert (restored - image).abs().max() <= 1e-6
+    assert calls == [(done, len(calls)) for done in range(1, len(calls) + 1)]
+    assert len(calls) > 1
+
+
+def test_small_pictures_are_restored_at_once() -> None:
+    seen = []
+    image = torch.rand(1, 3, 16, 9)
+    assert torch.equal(
+        restore_tiled(lambda tile: seen.append(tile.shape) or tile * 2, image, tile_px=16, overlap_px=4),
+        image * 2,
+    )
+    assert seen == [image.shape]
+
+
+@pytest.mark.parametrize("length", [17, 20, 29, 47, 64, 100])
+def test_tiles_are_never_larger_than_asked_and_seams_never_wider(length: int) -> None:
+    tile_px, overlap_px = 16, 4
+    numbers = itertools.count()
+    shapes = []
+
+    def constant(tile: torch.Tensor) -> torch.Tensor:
+        shapes.append(tile.shape[-2:])
+        return torch.full_like(tile, float(next(numbers)))
+
+    restored = restore_tiled(constant, torch.zeros(1, 1, 5, length), tile_px=tile_px, overlap_px=overlap_px)
+    assert set(shapes) == {(5, 16)}
+    row = restored[0, 0, 0]
+    assert torch.equal(restored, row.expand(1, 1, 5, length))
+    assert (row.diff() >= 0).all()  # each tile fades into the next
+    mixed = [not float(value).is_integer() for value in row]
+    widths = [sum(1 for _ in run) for is_mixed, run in itertools.groupby(mixed) if is_mixed]
+    assert widths == [overlap_px] * (len(shapes) - 1)
+    assert row[0] == 0
+    assert row[-1] == len(shapes) - 1
+
+
+def test_what_a_net_sees_around_a_pixel_is_kept_inside_tiles() -> None:
+    kernel = torch.ones(1, 1, 5, 5) / 25
+
+    def blur(tile: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(tile, kernel, padding=2)
+
+    # Tiles of 24 at 0 and 6: the seam of 4 pixels lies 7 pixels inside either, more than the kernel reaches.
+    image = torch.rand(1, 1, 30, 30)
+    assert (restore_tiled(blur, image, tile_px=24, overlap_px=4) - blur(image)).abs().max() <= 1e-6
+
+
+def test_half_precision_is_blended_in_single() -> None:
+    image = torch.rand(1, 3, 40, 40).to(torch.bfloat16)
+    restored = restore_tiled(lambda tile: tile, image, tile_px=16, overlap_px=8)
+    assert restored.dtype == torch.bfloat16
+    assert torch.equal(restored, image)
+
+
+@pytest.mark.parametrize(("tile_px", "overlap_px"), [(0, 0), (16, 16), (16, -1), (-4, 0)])
+def test_tiles_that_cannot_be_are_refused(tile_px: int, overlap_px: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"tile_px={tile_px} and overlap_px={overlap_px}"):
+        restore_tiled(lambda tile: tile, torch.zeros(1, 3, 64, 64), tile_px=tile_px, overlap_px=overlap_px)
