@@ -22,8 +22,14 @@ help: ## list what can be made
 
 setup: $(READY) ## install everything into .venv
 
+# Each demo has a folder of its own: runs/demo, runs/demo-2, ...
 demo: $(READY) ## train, score and apply a small M2AENet on synthetic scenes (five minutes, two CPU cores)
-	$(BIN)/python -m deblur_lab.demo
+	@out=runs/demo; n=2; while [ -e "$$out" ]; do out=runs/demo-$$n; n=$$((n + 1)); done; set -e; \
+	$(BIN)/python -m deblur_lab.train experiment=demo output="$$out"; \
+	$(BIN)/python -m deblur_lab.data.synthesize output="$$out/photos" layout=folder train_scenes=0 test_scenes=3 size=480x320 seed=7; \
+	$(BIN)/python -m deblur_lab.predict checkpoint="$$out/checkpoints/last.ckpt" input="$$out/photos/test/blurry" output="$$out/restored" explain=true; \
+	$(BIN)/python -m deblur_lab.report runs="$$out"; \
+	echo "Open $$out/report.html, $$out/pictures/ and $$out/restored/"
 
 test: $(READY) ## run all tests (ten minutes at most, two CPU cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -7,8 +7,8 @@ turns; a ratio is taken within each turn, torchvision's time over ours. "shared 
 network costs, the plan being made once an image; "own plan" makes the plan each time, all the way to the
 gradient of the displacements. torchvision has no such split: its time is the same in both.
 
-Run it on a quiet machine, or with no more threads than it has idle cores: ours is many short parallel regions
-and waits at the end of each for a thread that another program has pushed aside.
+On a machine that others use too, set OMP_WAIT_POLICY=passive: ours is many short parallel regions, and at the
+end of each a waiting thread otherwise keeps the core from the one that it waits for.
 """
 
 import argparse
@@ -219,8 +219,8 @@ def main() -> None:
             "torchvision": torchvision.__version__,
         },
         "device": {"processor": processor(), "cores": os.cpu_count(), "threads": arguments.threads},
-        "allocator": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith("MALLOC_")
+        "environment": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith(("MALLOC_", "OMP_"))
         },
         "cases": [measure(size, arguments.motion_px, arguments.turns) for size in SIZES],
     }

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deblur_lab.checkpoints import RECORD_KEY
 from deblur_lab.data import DeblurDataModule
-from deblur_lab.images import to_uint8, write_png
+from deblur_lab.images import write_png
 from deblur_lab.metrics import ScoringProtocol, summarise
 from deblur_lab.pictures import comparison_panel
 from deblur_lab.tasks import Restoration
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 class Bars(RichProgressBar):
-    """Lightning's progress bars, without its count of epochs: a training is one long epoch, counted in steps."""
+    """Lightning's progress bars, but for its count of epochs: a training is one, counted in steps."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
@@ -65,6 +65,7 @@ class LastCheckpoint(Callback):
         self.path = path
         self.every_steps = every_steps
         self._saved_step = -1
+        self._to_stop = False
 
     def on_train_batch_end(
         self,
@@ -77,6 +78,9 @@ class LastCheckpoint(Callback):
         """Lightning's."""
         if trainer.global_step % self.every_steps == 0:
             self._save(trainer)
+        # Lightning stops after any batch; one that is not the last of its step shall not be the last of all.
+        self._to_stop |= trainer.received_sigterm
+        trainer._signal_connector.received_sigterm = self._to_stop and self._between_steps(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's."""
@@ -85,16 +89,18 @@ class LastCheckpoint(Callback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Lightning's; saves where SIGTERM stopped the run, if that is between two optimizer steps."""
+        """Lightning's; saves where SIGTERM stopped the run, which is between two optimizer steps."""
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
         if isinstance(exception, SIGTERMException) and progress.ready == progress.completed:
             self._save(trainer)
 
-    def _save(self, trainer: L.Trainer) -> None:
-        # Part of an accumulated batch would be lost, and the order of samples with it.
+    def _between_steps(self, trainer: L.Trainer) -> bool:
+        """Whether no part of an accumulated batch would be lost, and the order of samples with it."""
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        between_steps = done == trainer.global_step * trainer.accumulate_grad_batches
-        if between_steps and trainer.global_step != self._saved_step:
+        return done == trainer.global_step * trainer.accumulate_grad_batches
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if self._between_steps(trainer) and trainer.global_step != self._saved_step:
             trainer.save_checkpoint(self.path)
             self._saved_step = trainer.global_step
 

@@ -85,10 +85,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"checkpoint {path} is refused: it is not made of plain tensors and containers, or is damaged ({reason})"
+            f"checkpoint {path} is refused: it is damaged or holds more than plain tensors ({reason})"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # PyTorch's first sentence tells what is wrong, those that follow what may have been the cause.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise CheckpointError(
             f"checkpoint {path} cannot be read, it is truncated or damaged ({reason})"
         ) from error

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from deblur_lab import experiments
-from deblur_lab.config import configuration_root, explain
+from deblur_lab.config import configuration_root, did_you_mean, explain
 from deblur_lab.errors import ConfigurationError, UserError
 
 # Settings that hold a path: taken as typed, for Hydra's grammar refuses spaces, brackets and "=" in a value.
@@ -41,7 +41,7 @@ def as_typed(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "???"):
         return argument
-    # Not an interpolation; and inside Hydra's single quotes only the quote is special, and backslashes before one.
+    # Not an interpolation; and in Hydra's single quotes only a quote is special, and backslashes before one.
     quoted = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value.replace("${", r"\${"))
     trailing = len(quoted) - len(quoted.rstrip("\\"))
     return f"{key}='{quoted}{chr(92) * trailing}'"
@@ -56,7 +56,11 @@ def run(configuration: str, job: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     experiments.register()
     typed = sys.argv[:]
-    sys.argv = [typed[0], *map(as_typed, typed[1:])]
+    quoted = [as_typed(argument) for argument in typed[1:]]
+    if any(argument.startswith("resume=") and argument != "resume=null" for argument in quoted):
+        # What is composed here is not what the run that goes on has (data.root, say): it judges for itself.
+        quoted = [f"++{argument}" if re.match(r"\w+\.[\w.]+=", argument) else argument for argument in quoted]
+    sys.argv = [typed[0], *quoted]
     command = hydra.main(
         version_base="1.3", config_path=str(configuration_root() / "conf"), config_name=configuration
     )
@@ -69,6 +73,11 @@ def run(configuration: str, job: Callable[[DictConfig], None]) -> None:
             job(config)
         except UserError as error:
             fail(str(error), error.exit_code)
+        except SystemExit as ended:
+            # Lightning makes an exit code of 1 of Ctrl-C.
+            if isinstance(ended.__context__, KeyboardInterrupt):
+                raise ended.__context__ from None
+            raise
 
     try:
         command(guarded)()
@@ -102,6 +111,8 @@ def folder_for(output: str | None, default_name: str) -> Path:
         return Path(shared)
     folder = Path(output) if output else _numbered(Path("runs") / default_name)
     try:
+        if folder.exists() and not folder.is_dir():
+            raise MachineError(f"output={folder} is a file: name a folder, or one that does not exist yet")
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
@@ -120,14 +131,22 @@ def _numbered(folder: Path) -> Path:
 
 
 def _one_line(error: Exception) -> str:
-    """What Hydra says, without its stack and its advice to set HYDRA_FULL_ERROR."""
+    """What Hydra says, without its stack, its search path and its advice to set HYDRA_FULL_ERROR."""
     if isinstance(error, OmegaConfBaseException):
         return explain(error)
-    cause = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # "Could not override 'x'. To append ... use +x": the advice would hide a misspelt key.
-    lines = [line for line in lines if not line.startswith(("To append", "Key ", "full_key", "object_type"))]
-    text = " ".join(lines)
-    if isinstance(cause, OmegaConfBaseException) and "Could not override" in text:
-        text = f"{lines[0].rstrip('.')}: there is no such setting"
-    return text
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read: settings are given as key=value, or 'key=\"a value\"'"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.partition("/")
+        options = f"there are {', '.join(error.options)}"
+        return f"there is no {group}={name}: {did_you_mean(name, error.options, options)}"
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and lines[0].startswith("Could not override"):
+        # Hydra's advice to append the key by a plus would hide that it is misspelt.
+        known = list(cause.parent_node) if isinstance(cause.parent_node, DictConfig) else []
+        there = [str(key) for key in known if key != "hydra" and not str(key).startswith("_")]
+        return f"there is no setting {cause.full_key}: " + did_you_mean(
+            str(cause.key), there, f"there are {', '.join(there)}" if there else "nothing can be set there"
+        )
+    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))

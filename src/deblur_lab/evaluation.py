@@ -1,20 +1,21 @@
 """Scores of a checkpoint on a dataset's test split, by the dataset's published protocol."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from deblur_lab.callbacks import Bars, Converter, Pictures, Scores
 from deblur_lab.checkpoints import load_net
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import build, commit, faults, plain
+from deblur_lab.config import build, commit, faults, plain, range_faults, refuse
 from deblur_lab.console import print_scores, quieten, say
 from deblur_lab.data import DeblurDataModule
-from deblur_lab.errors import ConfigurationError
 from deblur_lab.tasks import EvaluationTask
 
 _CONVERTER = {"auto": None, "on": True, "true": True, "off": False, "false": False}
@@ -32,16 +33,19 @@ def evaluate(config: DictConfig) -> None:
     quieten()
     settings: dict[str, Any] = plain(config)
     trusted = tuple(settings["trusted_packages"])
-    found = faults(settings, trusted)
+    found = [*faults(config, trusted), *range_faults(settings, {"seed": 0, "pictures": 0})]
     wanted = str(settings["tlc"]).lower()
     if wanted not in _CONVERTER:
         found.append(f"tlc={settings['tlc']}: auto, on or off is expected")
-    if found:
-        raise ConfigurationError("\n       ".join(found))
+    if settings["tlc_size_px"] is not None:
+        found += range_faults(settings, {"tlc_size_px": 1})
+    refuse(found)
 
     checkpoint = Path(settings["checkpoint"])
     net, record = load_net(checkpoint, trusted)
     datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
+    for line in datamodule.describe("test"):
+        say(line)
     choice = HydraConfig.get().runtime.choices["data"]
     folder = folder_for(settings["output"], f"{time.strftime('%Y%m%d')}-evaluate-{choice}")
 
@@ -72,6 +76,10 @@ def evaluate(config: DictConfig) -> None:
     }
     trainer: L.Trainer = build(node, trusted, key="trainer")
     say(f"{type(net).__name__} of {checkpoint}")
-    trainer.test(EvaluationTask(net), datamodule, verbose=False)
+    try:
+        trainer.test(EvaluationTask(net), datamodule, verbose=False)
+    except SIGTERMException:
+        say("stopped by SIGTERM: nothing was scored")
+        sys.exit(143)
     print_scores(scores.results)
     say(f"scores.json, scores.csv and pictures/ are in {folder}")

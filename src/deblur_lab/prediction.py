@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deblur_lab.checkpoints import load_net
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import plain
+from deblur_lab.config import plain, range_faults, refuse
 from deblur_lab.console import say
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import read_rgb, restore_tiled, to_tensor, to_uint8, write_png
@@ -33,10 +33,11 @@ def predict(config: DictConfig) -> None:
         DataError: there is no picture, or some could not be read (after all others are restored).
     """
     settings = plain(config)
+    refuse(range_faults(settings, {"tile_px": 1, "overlap_px": 0}, ["explain"]))
     tile_px, overlap_px = settings["tile_px"], settings["overlap_px"]
-    if not (isinstance(tile_px, int) and isinstance(overlap_px, int) and 0 <= 2 * overlap_px < tile_px):
+    if tile_px <= 2 * overlap_px:
         raise ConfigurationError(
-            f"tile_px={tile_px}, overlap_px={overlap_px}: whole numbers, with tiles over twice the overlap, are expected"
+            f"tile_px={tile_px}, overlap_px={overlap_px}: tiles of over twice the overlap are expected"
         )
     source = Path(settings["input"])
     inputs = pictures_in(source)
@@ -126,7 +127,9 @@ def _restore_one(
         if said.probability is not None:
             shown.append(mask_overlay(picture, said.probability[0].float().cpu()))
         if said.motion is not None:
-            shown.append(trajectory_overlay(picture, said.motion[0].float().cpu(), _confidence(said.probability)))
+            shown.append(
+                trajectory_overlay(picture, said.motion[0].float().cpu(), _confidence(said.probability))
+            )
         write_png(target.with_suffix(".explained.png"), np.concatenate(shown, axis=1))
 
 
@@ -153,9 +156,11 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigurationError(f"device={name}: auto, cpu or cuda is expected") from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(
-            f"device={name} cannot be used here: {str(error).splitlines()[0]}"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"device={name} cannot be used here: {reason}") from error
     return device

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import plain
+from deblur_lab.config import plain, range_faults, refuse
 from deblur_lab.console import SCORE_TITLES, say
 from deblur_lab.errors import DataError
 
@@ -52,6 +52,7 @@ def report(config: DictConfig) -> None:
         DataError: there is no run to report.
     """
     settings = plain(config)
+    refuse(range_faults(settings, {"pictures": 0}))
     root = Path(settings["runs"])
     runs = find_runs(root)
     folder = folder_for(settings["output"] or str(root), "")
@@ -149,10 +150,12 @@ def page(runs: Sequence[Run], pictures: int) -> str:
         protocol = result["protocol"]
         shown = [path for path in run.pictures if path.name.startswith(f"{result['dataset']}-")][:pictures]
         body.append(
-            f"<section><h2>{html.escape(run.folder.name)} <small>on {html.escape(result['dataset'])}</small></h2>"
+            f"<section><h2>{html.escape(run.folder.name)} "
+            f"<small>on {html.escape(result['dataset'])}</small></h2>"
             "<table><thead><tr><th>score</th><td>blurry</td><td>restored</td><td>gain</td></tr></thead>"
             f"<tbody>{cells}</tbody></table>"
-            f"<p class=note>Protocol {html.escape(protocol['name'])}: {html.escape(protocol['description'])}</p>"
+            f"<p class=note>Protocol {html.escape(protocol['name'])}: "
+            f"{html.escape(protocol['description'])}</p>"
             f"<p class=note>{html.escape(_origin(run, result))}.</p>"
             f"<div class=curves>{''.join(_curve(run, name, title) for name, title in _CURVES)}</div>"
             f"{''.join(_figure(path) for path in shown)}"
@@ -167,15 +170,15 @@ def page(runs: Sequence[Run], pictures: int) -> str:
 
 
 def _figure(path: Path) -> str:
-    with Image.open(path) as picture:
-        picture = picture.convert("RGB")
-        if picture.width > _PICTURE_WIDTH_PX:
-            picture = picture.resize(
-                (_PICTURE_WIDTH_PX, round(picture.height * _PICTURE_WIDTH_PX / picture.width)),
-                Image.Resampling.LANCZOS,
-            )
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=90)
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    if picture.width > _PICTURE_WIDTH_PX:
+        picture = picture.resize(
+            (_PICTURE_WIDTH_PX, round(picture.height * _PICTURE_WIDTH_PX / picture.width)),
+            Image.Resampling.LANCZOS,
+        )
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     name = html.escape(path.stem)
     return f'<figure><img src="data:image/jpeg;base64,{encoded}" alt="{name}"></figure>'
@@ -213,20 +216,28 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>deblur_lab report</title>
 <style>
-:root { color-scheme: light dark; --ink: #1c2127; --soft: #5b6672; --line: #d9dee3; --paper: #fff; --accent: #2060c0; }
+:root {
+  color-scheme: light dark;
+  --ink: #1c2127; --soft: #5b6672; --line: #d9dee3; --paper: #fff; --accent: #2060c0;
+}
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ec; --soft: #9aa5b1; --line: #39424c; --paper: #14181d; --accent: #6ea8ff; }
 }
 body { margin: 0 auto; max-width: 1200px; padding: 1.5rem 1rem 4rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--ink); background: var(--paper); }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; } small { color: var(--soft); font-weight: 400; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+small { color: var(--soft); font-weight: 400; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400; }
-th { text-align: left; } thead th, thead td { color: var(--soft); font-size: .9rem; } td:last-child { font-weight: 600; }
+th, td {
+  padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400;
+}
+th { text-align: left; } thead th, thead td { color: var(--soft); font-size: .9rem; }
+td:last-child { font-weight: 600; }
 .note { color: var(--soft); font-size: .9rem; margin: .4rem 0; overflow-wrap: anywhere; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; } svg { width: 420px; max-width: 100%; }
 svg text { font-size: 12px; fill: var(--soft); } svg .title { fill: var(--ink); font-size: 13px; }
-svg .axis { fill: none; stroke: var(--line); } polyline { fill: none; stroke: var(--accent); stroke-width: 1.6; }
+svg .axis { fill: none; stroke: var(--line); }
+polyline { fill: none; stroke: var(--accent); stroke-width: 1.6; }
 figure { margin: 1rem 0; } img { max-width: 100%; border-radius: 4px; display: block; }
 pre { overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; color: var(--soft); }
 </style>

@@ -383,7 +383,6 @@ def test_describe_says_what_is_trained_on(tmp_path: Path) -> None:
         ("patch_size", 0),
         ("batch_size", 0),
         ("num_workers", -1),
-        ("seed", -1),
         ("blur_crop_probability", 1.5),
         ("blur_crop_share", -0.1),
     ],
@@ -391,6 +390,11 @@ def test_describe_says_what_is_trained_on(tmp_path: Path) -> None:
 def test_numbers_out_of_range_are_named(option: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=rf"data\.{option}={value}: give"):
         module(**{option: value})
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"^seed=-1: give 0 or more"):
+        module(seed=-1)
 
 
 def test_sources_need_names_of_their_own() -> None:

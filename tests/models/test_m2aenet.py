@@ -194,6 +194,7 @@ def test_blocks_compile_whole():
     plan.transposed()
     mask = torch.ones(1, 1, 8, 8)
     for block, inputs in [(NAFBlock(4), (features,)), (M2ASBlock(4), (features, mask, plan))]:
+        assert block.repeated
         fill(block)
         compiled = torch.compile(block, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(*inputs), block(*inputs))
@@ -305,6 +306,23 @@ def test_gradients_reach_every_parameter(settings):
         assert parameter.grad.abs().max() > 0, name
 
 
+def test_a_new_net_returns_its_input():
+    blurry = image(22, 2, 3, 21, 18)
+    assert torch.equal(M2AENet(*SMALL, predictor_stages=[2])(blurry), blurry)
+
+
+def test_what_a_net_explains_is_what_it_analysed():
+    net = made_up(*SMALL, predictor_stages=[2]).eval()
+    blurry = image(23, 1, 3, 21, 18)
+    analysis = net.analyze(blurry)
+    restored, probability, motion = net.explain(blurry, instants=5)
+    assert torch.equal(restored, analysis.restored)
+    assert torch.equal(probability, net.blur_probability(analysis, (21, 18)))
+    assert torch.equal(motion, net.motion(analysis, (21, 18), 5))
+    plain = made_up(*SMALL, predictor_stages=[2], mask_aware=False, motion_aware=False).eval()
+    assert plain.explain(blurry)[1:] == (None, None)
+
+
 def test_a_new_net_learns_to_move():
     """Gradients reach the analyzer at the deformable kernel's initial values, not only at made-up ones."""
     torch.manual_seed(0)
@@ -313,6 +331,7 @@ def test_a_new_net_learns_to_move():
         if isinstance(block, NAFBlock):
             nn.init.ones_(block.beta)
             nn.init.ones_(block.gamma)
+    nn.init.normal_(net.ending.weight, std=0.1)
     net(image(20, 2, 3, 24, 24)).square().mean().backward()
     assert net.analyzers["2"].conv.weight.grad.abs().max() > 0
 

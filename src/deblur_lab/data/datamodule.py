@@ -224,7 +224,9 @@ class DeblurDataModule(L.LightningDataModule):
         names = [source.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             raise ConfigurationError(f"data.sources={names}: give one or more, each with its own name")
-        for key, smallest in (("patch_size", 1), ("batch_size", 1), ("num_workers", 0), ("seed", 0)):
+        if seed < 0:
+            raise ConfigurationError(f"seed={seed}: give 0 or more")
+        for key, smallest in (("patch_size", 1), ("batch_size", 1), ("num_workers", 0)):
             if getattr(self, key) < smallest:
                 raise ConfigurationError(f"data.{key}={getattr(self, key)}: give {smallest} or more")
         for key in ("blur_crop_probability", "blur_crop_share"):

@@ -285,6 +285,23 @@ class M2AENet(NAFNet):
             features = down(features)
         return Analysis(self.decode(features, skips, padded, blurry), tuple(stages))
 
+    def explain(self, blurry: Tensor, instants: int = 9) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Restore pictures, and say where they are blurred and how that moved.
+
+        Args:
+            blurry: (B, 3, H, W), RGB in [0, 1].
+            instants: of the motion, evenly from the start of the exposure to its end.
+
+        Returns:
+            The restored pictures (B, 3, H, W), not clamped; the probability of blur (B, 1, H, W), None without
+            mask predictors; the displacements (B, instants, 2, H, W) in pixels, None without analyzers.
+        """
+        analysis = self.analyze(blurry)
+        size = (blurry.shape[-2], blurry.shape[-1])
+        probability = self.blur_probability(analysis, size) if self.mask_predictors else None
+        motion = self.motion(analysis, size, instants) if self.analyzers else None
+        return analysis.restored, probability, motion
+
     def motion(self, analysis: Analysis, size: tuple[int, int], instants: int = 9) -> Tensor:
         """Return each pixel's displacement from mid-exposure, at full resolution.
 

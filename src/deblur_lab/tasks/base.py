@@ -1,7 +1,7 @@
 """What every restoration network is trained with: losses logged by part, EMA, compilation, restoring."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import lightning as L
 import torch
@@ -10,9 +10,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from deblur_lab.errors import ConfigurationError
+
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Batch = dict[str, Any]
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class Restoration(NamedTuple):
@@ -96,19 +100,20 @@ class RestorationTask(L.LightningModule):
         self.scheduler_factory = scheduler
         # Its first update copies the weights, so that it is never an average of nothing.
         self.ema = (
-            AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
+            AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
             if ema_decay is not None
             else None
         )
         if compile_blocks:
             for module in net.modules():
                 if getattr(module, "repeated", False):
-                    module.compile()
+                    # With sizes left open, PyTorch 2.14 fails to compile a layer norm before a convolution.
+                    module.compile(dynamic=False)
 
     @property
     def evaluated_net(self) -> nn.Module:
         """The network that is scored and saved for use: the average if there is one."""
-        return cast(nn.Module, self.ema.module) if self.ema is not None else self.net
+        return self.ema.module if self.ema is not None else self.net
 
     def loss_parts(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of the loss on a training batch, unweighted."""
@@ -134,21 +139,28 @@ class RestorationTask(L.LightningModule):
         scheduler = cast(LRScheduler, self.lr_schedulers())
         self.log("train/lr", scheduler.get_last_lr()[0])
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Restoration:
+    def validation_step(  # type: ignore[override]  # Lightning hands callbacks whatever a step returns
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Restoration:
         """Lightning's; callbacks score what it returns."""
         return restore(self.evaluated_net, batch["blurry"])
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Restoration:
+    def test_step(  # type: ignore[override]  # Lightning hands callbacks whatever a step returns
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Restoration:
         """Lightning's; callbacks score what it returns."""
         return restore(self.evaluated_net, batch["blurry"])
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
-        """Lightning's; the optimizer and its schedule, stepped once an optimizer step."""
-        optimizer = self.optimizer_factory(
-            parameter for parameter in self.net.parameters() if parameter.requires_grad
-        )
-        schedule = {"scheduler": self.scheduler_factory(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        """Lightning's; the optimizer and its schedule, stepped once an optimizer step.
+
+        Raises:
+            ConfigurationError: one of them refuses its settings.
+        """
+        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        optimizer = _made("model.optimizer", self.optimizer_factory, trained)
+        scheduler = _made("model.scheduler", self.scheduler_factory, optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning's; nothing of an EMA that is off may stand in the way of its weights."""
@@ -156,6 +168,14 @@ class RestorationTask(L.LightningModule):
             state = checkpoint["state_dict"]
             for key in [key for key in state if key.startswith("ema.")]:
                 del state[key]
+
+
+def _made(key: str, factory: Callable[[Given], Made], given: Given) -> Made:
+    """What a factory of the configuration makes, which is only then known to take its settings."""
+    try:
+        return factory(given)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{key}: {error}") from error
 
 
 class EvaluationTask(L.LightningModule):
@@ -169,7 +189,9 @@ class EvaluationTask(L.LightningModule):
         super().__init__()
         self.net = net
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Restoration:
+    def test_step(  # type: ignore[override]  # Lightning hands callbacks whatever a step returns
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Restoration:
         """Lightning's; callbacks score what it returns."""
         with torch.no_grad():
             return restore(self.net, batch["blurry"])
