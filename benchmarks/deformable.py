@@ -85,7 +85,8 @@ class Case:
 
     def torchvisions(self) -> Tensor:
         """Torchvision's output."""
-        return deform_conv2d(self.features, self.offsets, self.weight, self.bias, padding=1)
+        output: Tensor = deform_conv2d(self.features, self.offsets, self.weight, self.bias, padding=1)
+        return output
 
     def torchvisions_gradients(self) -> tuple[Tensor, ...]:
         """Torchvision's gradients: features, offsets, weight, bias."""

@@ -108,9 +108,7 @@ while True:
 
 def test_a_kill_while_writing_leaves_the_newest_checkpoint_whole(tmp_path):
     path = tmp_path / "last.ckpt"
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     # Kill it in the middle of its work: at a moment that differs from run to run.
     printed = [process.stdout.readline() for _ in range(5)]

@@ -27,7 +27,8 @@ def test_a_prefix_is_a_package_not_the_beginning_of_a_word():
 
 
 def test_trusted_packages_open_ones_own_code(tmp_path, monkeypatch):
-    (tmp_path / "my_nets.py").write_text("class Net:\n    def __init__(self, width):\n        self.width = width\n")
+    source = "class Net:\n    def __init__(self, width):\n        self.width = width\n"
+    (tmp_path / "my_nets.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     node = {"_target_": "my_nets.Net", "width": 3}
     assert "trusted_packages=[my_nets]" in faults(node)[0]
@@ -49,12 +50,14 @@ def test_every_fault_is_told_at_once_with_its_key_and_the_nearest_name():
 
 
 def test_what_a_constructor_refuses_names_the_key():
-    node = {"_target_": "deblur_lab.tasks.warmup_cosine", "_partial_": False, "optimizer": None, "total_steps": 0}
+    node = {"_target_": "deblur_lab.tasks.warmup_cosine", "optimizer": None, "total_steps": 0}
     with pytest.raises(ConfigurationError, match=r"^model\.scheduler: warmup_steps=0"):
         build(node, key="model.scheduler")
 
 
 def test_a_missing_value_says_how_to_give_it():
     config = OmegaConf.create({"data": {"root": "???", "sources": [{"root": "${data.root}"}]}})
-    with pytest.raises(ConfigurationError, match=r"data\.root is not set: give it on the command line, as data\.root="):
+    with pytest.raises(
+        ConfigurationError, match=r"data\.root is not set: give it on the command line, as data\.root="
+    ):
         plain(config)

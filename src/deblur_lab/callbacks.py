@@ -105,6 +105,76 @@ class LastCheckpoint(Callback):
             self._saved_step = trainer.global_step
 
 
+class Converter(Callback):
+    """Switches the test-time local converter (TLC) while a dataset is scored whose protocol asks for it.
+
+    Args:
+        size_px: side of the patches that the network was trained on.
+        forced: on or off, whatever the protocol says; None: as it says.
+    """
+
+    def __init__(self, size_px: int, forced: bool | None = None) -> None:
+        self.size_px = size_px
+        self.forced = forced
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401 - Lightning's signature
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        self._switch(trainer, pl_module, dataloader_idx)
+
+    def on_test_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,  # noqa: ANN401 - Lightning's signature
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        self._switch(trainer, pl_module, dataloader_idx)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        _set_tlc(pl_module, None)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        _set_tlc(pl_module, None)
+
+    def switched_on(self, protocol: ScoringProtocol, pl_module: L.LightningModule) -> bool:
+        """Whether a network is scored with the converter by a protocol; never if it has none."""
+        wanted = protocol.tlc if self.forced is None else self.forced
+        return wanted and bool(_with_converter(pl_module))
+
+    def _switch(self, trainer: L.Trainer, pl_module: L.LightningModule, dataset: int) -> None:
+        on = self.switched_on(_datamodule(trainer).sources[dataset].protocol, pl_module)
+        _set_tlc(pl_module, self.size_px if on else None)
+
+
+def _with_converter(pl_module: L.LightningModule) -> "list[HasConverter]":
+    return [module for module in pl_module.modules() if isinstance(module, HasConverter)]
+
+
+def _set_tlc(pl_module: L.LightningModule, size_px: int | None) -> None:
+    for net in _with_converter(pl_module):
+        net.set_tlc(size_px)
+
+
+@runtime_checkable
+class HasConverter(Protocol):
+    """A network with channel attention that can pool locally at test time."""
+
+    def set_tlc(self, train_size_px: int | None) -> None:
+        """Pool over windows as large as at training on patches of this side; None: over the whole image."""
+        ...
+
+
 class Scores(Callback):
     """Scores every evaluated image by its dataset's protocol, restored and blurry.
 
@@ -113,11 +183,15 @@ class Scores(Callback):
     add them up in the order of the dataset, so that no result depends on how many there are.
 
     Args:
+        converter: which says whether a network is scored with the test-time local converter.
         folder: for the test's files; None to write none.
         about: what stands in ``scores.json`` beside the scores (checkpoint, commit, ...).
     """
 
-    def __init__(self, folder: Path | None = None, about: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, converter: Converter, folder: Path | None = None, about: Mapping[str, Any] | None = None
+    ) -> None:
+        self.converter = converter
         self.folder = folder
         self.about = dict(about or {})
         self.results: list[dict[str, Any]] = []
@@ -175,6 +249,7 @@ class Scores(Callback):
                     "dataset": source.name,
                     "split": "test",
                     "protocol": {"name": source.protocol.name, "description": source.protocol.description},
+                    "tlc": self.converter.switched_on(source.protocol, pl_module),
                     "images": len(own),
                     "scores": restored.means,
                     "blurry_scores": summarise([row["blurry"] for row in own]).means,
@@ -184,68 +259,6 @@ class Scores(Callback):
         if self.folder is not None and trainer.is_global_zero:
             write_json(self.folder / "scores.json", {**self.about, "results": self.results})
             _write_rows(self.folder / "scores.csv", rows, [s.name for s in _datamodule(trainer).sources])
-
-
-class Converter(Callback):
-    """Switches the test-time local converter (TLC) while a dataset is scored whose protocol asks for it.
-
-    Args:
-        size_px: side of the patches that the network was trained on.
-        forced: on or off, whatever the protocol says; None: as it says.
-    """
-
-    def __init__(self, size_px: int, forced: bool | None = None) -> None:
-        self.size_px = size_px
-        self.forced = forced
-
-    def on_validation_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,  # noqa: ANN401 - Lightning's signature
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Lightning's."""
-        self._switch(trainer, pl_module, dataloader_idx)
-
-    def on_test_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,  # noqa: ANN401 - Lightning's signature
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Lightning's."""
-        self._switch(trainer, pl_module, dataloader_idx)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's."""
-        _set_tlc(pl_module, None)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's."""
-        _set_tlc(pl_module, None)
-
-    def _switch(self, trainer: L.Trainer, pl_module: L.LightningModule, dataset: int) -> None:
-        asked = _datamodule(trainer).sources[dataset].protocol.tlc
-        _set_tlc(pl_module, self.size_px if (asked if self.forced is None else self.forced) else None)
-
-
-def _set_tlc(pl_module: L.LightningModule, size_px: int | None) -> None:
-    for module in pl_module.modules():
-        if isinstance(module, HasConverter):
-            module.set_tlc(size_px)
-
-
-@runtime_checkable
-class HasConverter(Protocol):
-    """A network with channel attention that can pool locally at test time."""
-
-    def set_tlc(self, train_size_px: int | None) -> None:
-        """Pool over windows as large as at training on patches of this side; None: over the whole image."""
-        ...
 
 
 class Pictures(Callback):

@@ -128,11 +128,23 @@ def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Mod
     return net.eval(), record
 
 
-def load_weights(net: nn.Module, checkpoint: Mapping[str, Any], path: Path) -> None:
+def load_weights(
+    net: nn.Module, checkpoint: Mapping[str, Any], path: Path, *, in_part: bool = False
+) -> list[str]:
     """Fill a network with a checkpoint's weights, the average of them where the run kept one.
 
+    Args:
+        net: of ours.
+        checkpoint: what `read_checkpoint` returned.
+        path: of the checkpoint; for messages.
+        in_part: leave what the checkpoint lacks as it is, so that NAFNet's weights can start an M2AENet.
+
+    Returns:
+        The names of the tensors that were left as they were.
+
     Raises:
-        CheckpointError: tensors are missing, left over or of another shape; names the first five of each.
+        CheckpointError: tensors are missing (all of them, if `in_part`), left over or of another shape; names
+            the first five of each.
     """
     state = checkpoint.get("state_dict")
     if not isinstance(state, Mapping):
@@ -141,8 +153,9 @@ def load_weights(net: nn.Module, checkpoint: Mapping[str, Any], path: Path) -> N
     prefix = averaged if any(key.startswith(averaged) for key in state) else "net."
     weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     own = net.state_dict()
+    missing = [key for key in own if key not in weights]
     misfits = {
-        "missing": [key for key in own if key not in weights],
+        "missing": [] if in_part and len(missing) < len(own) else missing,
         "unexpected": [key for key in weights if key not in own],
         "of another shape": [
             f"{key} {tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
@@ -155,4 +168,5 @@ def load_weights(net: nn.Module, checkpoint: Mapping[str, Any], path: Path) -> N
         raise CheckpointError(
             f"checkpoint {path} does not fit {type(net).__name__}: of {len(own)} tensors, {'; '.join(told)}"
         )
-    net.load_state_dict(weights)
+    net.load_state_dict(weights, strict=False)
+    return missing

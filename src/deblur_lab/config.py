@@ -9,7 +9,6 @@ opens a package of your own.
 import difflib
 import inspect
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -170,23 +169,6 @@ def build(node: Any, trusted_packages: Sequence[str] = (), *, key: str = "") -> 
         if type(cause) in (ValueError, TypeError, MisconfigurationException):
             raise ConfigurationError(f"{key}: {cause}" if key else str(cause)) from error
         raise cause from None
-
-
-def commit() -> str | None:
-    """The commit of the source tree that this package runs from, ``+changes`` if it was edited, or None."""
-    root = configuration_root()
-    if not (root / ".git").exists():
-        return None
-    try:
-        head = _git(root, "rev-parse", "HEAD")
-        return head + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 def _leaves(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:  # noqa: ANN401

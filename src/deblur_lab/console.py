@@ -49,10 +49,12 @@ def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
             )
         _console.print(table)
         protocol = result["protocol"]
-        say(f"protocol {protocol['name']}: {protocol['description']}")
+        converter = "on" if result["tlc"] else "off"
+        say(f"protocol {protocol['name']}: {protocol['description']}; test-time local converter {converter}")
         left_out = {name: count for name, count in result["left_out"].items() if count}
         for name, count in left_out.items():
-            say(f"{name}: {count} of {result['images']} images have none (no blurred pixel) and are left out")
+            why = "no mask, no blurred pixel, or too small"
+            say(f"{name}: {count} of {result['images']} images have none ({why}) and are left out")
 
 
 def quieten() -> None:

@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from deblur_lab.callbacks import Bars, Converter, Pictures, Scores
 from deblur_lab.checkpoints import load_net
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import build, commit, faults, plain, range_faults, refuse
+from deblur_lab.config import build, faults, plain, range_faults, refuse
 from deblur_lab.console import print_scores, quieten, say
 from deblur_lab.data import DeblurDataModule
+from deblur_lab.provenance import provenance
 from deblur_lab.tasks import EvaluationTask
 
 _CONVERTER = {"auto": None, "on": True, "true": True, "off": False, "false": False}
@@ -53,15 +54,16 @@ def evaluate(config: DictConfig) -> None:
     about = {
         "checkpoint": str(checkpoint),
         "trained_by": {key: record.get(key) for key in ("version", "commit")},
-        "trained_on": [source["name"] for source in record["config"]["data"]["sources"] if "name" in source],
-        "commit": commit(),
-        "tlc": wanted,
+        "trained_on": [_name(source) for source in record["config"]["data"]["sources"]],
+        "seed": settings["seed"],
+        **provenance(settings["trainer"]["accelerator"]),
     }
-    scores = Scores(folder, about)
+    converter = Converter(size_px, _CONVERTER[wanted])
+    scores = Scores(converter, folder, about)
     node = {
         **settings["trainer"],
         "callbacks": [
-            Converter(size_px, _CONVERTER[wanted]),
+            converter,
             scores,
             Pictures(folder / "pictures", settings["pictures"]),
             Bars(leave=True),
@@ -83,3 +85,8 @@ def evaluate(config: DictConfig) -> None:
         sys.exit(143)
     print_scores(scores.results)
     say(f"scores.json, scores.csv and pictures/ are in {folder}")
+
+
+def _name(source: dict[str, Any]) -> str:
+    """What a dataset of a configuration is called: the name that it is given, or that of its class."""
+    return str(source.get("name", source["_target_"].rpartition(".")[2].lower()))

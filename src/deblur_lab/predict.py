@@ -1,4 +1,4 @@
-"""The command that restores photos: ``python -m deblur_lab.predict checkpoint=PATH input=PATH output=DIR``."""
+"""The command that restores: ``python -m deblur_lab.predict checkpoint=PATH input=PATH output=DIR``."""
 
 from typing import TYPE_CHECKING
 

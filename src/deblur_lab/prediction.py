@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -14,11 +15,9 @@ from deblur_lab.command_line import folder_for
 from deblur_lab.config import plain, range_faults, refuse
 from deblur_lab.console import say
 from deblur_lab.errors import ConfigurationError, DataError
-from deblur_lab.images import read_rgb, restore_tiled, to_tensor, to_uint8, write_png
+from deblur_lab.images import PICTURE_SUFFIXES, read_rgb, restore_tiled, to_tensor, to_uint8, write_png
 from deblur_lab.pictures import mask_overlay, trajectory_overlay
-from deblur_lab.tasks import restore
-
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from deblur_lab.tasks import Explaining, Restoration, restore
 
 
 def predict(config: DictConfig) -> None:
@@ -40,10 +39,12 @@ def predict(config: DictConfig) -> None:
             f"tile_px={tile_px}, overlap_px={overlap_px}: tiles of over twice the overlap are expected"
         )
     source = Path(settings["input"])
-    inputs = pictures_in(source)
+    inputs = pictures_in(source, Path(settings["output"]))
     device = _device(settings["device"])
     net, _ = load_net(Path(settings["checkpoint"]), tuple(settings["trusted_packages"]))
     net.to(device)
+    if settings["explain"] and not isinstance(net, Explaining):
+        raise ConfigurationError(f"explain=true: {type(net).__name__} cannot say where it sees blur")
     folder = folder_for(settings["output"], "")
     targets = _targets(inputs, source, folder)
 
@@ -57,7 +58,9 @@ def predict(config: DictConfig) -> None:
             except DataError as error:
                 failures.append(str(error))
             else:
-                _restore_one(net, picture, target, tile_px, overlap_px, settings["explain"], device)
+                _write(
+                    target, picture, restore_picture(net, picture, tile_px, overlap_px, settings["explain"])
+                )
                 restored_count += 1
             progress.advance(bar)
     say(f"{restored_count} of {len(inputs)} restored in {time.monotonic() - started:.1f} s, in {folder}")
@@ -65,8 +68,10 @@ def predict(config: DictConfig) -> None:
         raise DataError(f"{len(failures)} could not be restored:\n       " + "\n       ".join(failures))
 
 
-def pictures_in(source: Path) -> list[Path]:
+def pictures_in(source: Path, output: Path) -> list[Path]:
     """The picture that `source` is, or those below the folder that it is, in order of their paths.
+
+    What lies in the folder `output` was restored by an earlier call, and is left out.
 
     Raises:
         DataError: it does not exist, or holds no picture.
@@ -75,13 +80,19 @@ def pictures_in(source: Path) -> list[Path]:
         raise DataError(f"input={source} does not exist")
     if source.is_file():
         return [source]
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and output not in path.parents
+    )
     if not found:
-        raise DataError(f"input={source} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        raise DataError(f"input={source} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
     return found
 
 
-def restore_picture(net: nn.Module, picture: np.ndarray, tile_px: int, overlap_px: int) -> np.ndarray:
+def restore_picture(
+    net: nn.Module, picture: NDArray[np.uint8], tile_px: int, overlap_px: int, explained: bool = False
+) -> Restoration:
     """Restore one picture, in tiles if a side is longer than `tile_px`.
 
     Args:
@@ -89,52 +100,46 @@ def restore_picture(net: nn.Module, picture: np.ndarray, tile_px: int, overlap_p
         picture: (H, W, 3) uint8.
         tile_px: side of a tile.
         overlap_px: by how much neighbouring tiles overlap.
+        explained: whether to ask the network for the blur and the motion that it sees too.
 
     Returns:
-        (H, W, 3) uint8.
+        Of one picture, on the CPU, in float32.
     """
     device = next(net.parameters()).device
+    instants: int | None = None
+    probable = False
 
     def run(tile: Tensor) -> Tensor:
+        # What the network says is laid out as further channels, so that tiles are blended in it too.
+        nonlocal instants, probable
         with torch.inference_mode():
-            result: Tensor = net(tile.to(device)).float().cpu()
-        return result
+            said = restore(net, tile.to(device)) if explained else Restoration(net(tile.to(device)))
+        probable = said.probability is not None
+        instants = None if said.motion is None else said.motion.shape[1]
+        maps = [said.restored, said.probability, None if said.motion is None else said.motion.flatten(1, 2)]
+        return torch.cat([part.float().cpu() for part in maps if part is not None], dim=1)
 
     blurry = to_tensor(picture)[None]
-    restored = (
-        restore_tiled(run, blurry, tile_px=tile_px, overlap_px=overlap_px)
-        if max(picture.shape[:2]) > tile_px
-        else run(blurry)
+    large = max(picture.shape[:2]) > tile_px
+    maps = restore_tiled(run, blurry, tile_px=tile_px, overlap_px=overlap_px) if large else run(blurry)
+    return Restoration(
+        maps[:, :3],
+        maps[:, 3:4] if probable else None,
+        None if instants is None else maps[:, -2 * instants :].reshape(1, instants, 2, *maps.shape[-2:]),
     )
-    return to_uint8(restored[0])
 
 
-def _restore_one(
-    net: nn.Module,
-    picture: np.ndarray,
-    target: Path,
-    tile_px: int,
-    overlap_px: int,
-    explained: bool,
-    device: torch.device,
-) -> None:
+def _write(target: Path, picture: NDArray[np.uint8], said: Restoration) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_png(target, restore_picture(net, picture, tile_px, overlap_px))
-    if explained:
-        with torch.inference_mode():
-            said = restore(net, to_tensor(picture)[None].to(device))
-        shown = [picture]
-        if said.probability is not None:
-            shown.append(mask_overlay(picture, said.probability[0].float().cpu()))
-        if said.motion is not None:
-            shown.append(
-                trajectory_overlay(picture, said.motion[0].float().cpu(), _confidence(said.probability))
-            )
+    write_png(target, to_uint8(said.restored[0]))
+    shown = [picture]
+    probability = None if said.probability is None else said.probability[0]
+    if probability is not None:
+        shown.append(mask_overlay(picture, probability))
+    if said.motion is not None:
+        shown.append(trajectory_overlay(picture, said.motion[0], probability))
+    if len(shown) > 1:
         write_png(target.with_suffix(".explained.png"), np.concatenate(shown, axis=1))
-
-
-def _confidence(probability: Tensor | None) -> Tensor | None:
-    return None if probability is None else probability[0].float().cpu()
 
 
 def _targets(inputs: list[Path], source: Path, folder: Path) -> list[Path]:

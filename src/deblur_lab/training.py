@@ -18,15 +18,15 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from deblur_lab import __version__
 from deblur_lab.callbacks import Bars, Converter, LastCheckpoint, Pictures, Record, Scores
 from deblur_lab.checkpoints import AtomicCheckpoints, load_weights, read_checkpoint
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import build, commit, faults, plain, range_faults, refuse
+from deblur_lab.config import build, faults, plain, range_faults, refuse
 from deblur_lab.console import print_scores, quieten, say
 from deblur_lab.data import DeblurDataModule, plan_batches
 from deblur_lab.errors import CheckpointError, ConfigurationError, UserError
 from deblur_lab.logs import MetricsFile
+from deblur_lab.provenance import provenance
 from deblur_lab.tasks import RestorationTask
 
 # What a resumed run may do differently without becoming another run.
@@ -85,16 +85,21 @@ def _train(config: DictConfig, folder: Path, resumed_from: Path | None) -> None:
     datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
     if settings["init_from"]:
         path = Path(settings["init_from"])
-        load_weights(task.net, read_checkpoint(path), path)
+        fresh = load_weights(task.net, read_checkpoint(path), path, in_part=True)
+        say(f"starting from {path}" + (f"; {len(fresh)} tensors that it lacks start anew" if fresh else ""))
 
-    record = {"config": settings, "version": __version__, "commit": commit()}
-    about = {"checkpoint": str(_last(folder)), "version": __version__, "commit": record["commit"]}
-    scores = Scores(
-        folder, {**about, "seed": settings["seed"], "max_steps": settings["trainer"]["max_steps"]}
-    )
+    made_by = provenance(settings["trainer"]["accelerator"])
+    about = {
+        "checkpoint": str(_last(folder)),
+        "seed": settings["seed"],
+        "max_steps": settings["trainer"]["max_steps"],
+        **made_by,
+    }
+    converter = Converter(settings["data"]["patch_size"])
+    scores = Scores(converter, folder, about)
     callbacks = [
-        Record(record),
-        Converter(settings["data"]["patch_size"]),
+        Record({"config": settings, **made_by}),
+        converter,
         scores,
         Pictures(folder / "pictures", settings["pictures"]),
     ]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE_S = 120.0
+PATIENCE_S = 180.0
 
 # What makes a network and a training small enough for a test.
 TINY = (
@@ -24,15 +24,20 @@ TINY = (
     "data.num_workers=0",
     "trainer=cpu",
     "trainer.log_every_n_steps=1",
-    "val_every_steps=4",
     "pictures=2",
 )
 
-# Importing PyTorch and Lightning costs ten times what a tiny run does. This server does it once, and each
-# command is a fork of it: a process of its own, that runs the module as `python -m` does.
+# Importing PyTorch and Lightning costs ten times what a tiny run does. This server does it once, and is
+# forked for each command: a process of its own, that runs the module as `python -m` does.
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
-    ["deblur_lab.training", "deblur_lab.evaluation", "deblur_lab.prediction", "deblur_lab.reporting", __name__]
+    [
+        "deblur_lab.training",
+        "deblur_lab.evaluation",
+        "deblur_lab.prediction",
+        "deblur_lab.reporting",
+        __name__,
+    ]
 )
 
 
@@ -45,73 +50,96 @@ class Ended:
     stderr: str
 
     def succeeded(self) -> "Ended":
+        """The same, if all went well."""
         assert self.code == 0, self
         assert "Traceback" not in self.stderr, self
         return self
 
-    def failed(self, code: int, *, lines: int = 1) -> str:
-        """What stands after ``error:``, if the command told one error, in so many lines, and nothing else."""
-        told = self.stderr.splitlines()
+    def failed(self, code: int, *, more_lines: int = 0) -> str:
+        """What stands after ``error:``, if the command ended with this code and said this alone."""
         assert self.code == code, self
-        assert "Traceback" not in self.stdout + self.stderr, self
-        assert [line.startswith("error: ") for line in told] == [True] + [False] * (lines - 1), self
+        assert "Traceback" not in self.stdout, self
+        told = self.stderr.splitlines()
+        assert len(told) == 1 + more_lines, self
+        assert told[0].startswith("error: "), self
+        assert not any("error:" in line for line in told[1:]), self
         return self.stderr.removeprefix("error: ").rstrip("\n")
 
 
 class Running:
-    """A command in a process of its own, as ``python -m module argument ...`` in a folder."""
+    """A command in a process of its own, as ``python -m module argument ...`` in a folder.
 
-    def __init__(self, module: str, *arguments: str, cwd: Path) -> None:
-        self._output = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output[0],
-            stderr=self._output[1],
-            start_new_session=True,
-        )
+    Args:
+        module: of the command.
+        arguments: as typed.
+        cwd: the folder.
+        forked: spare it the seconds that importing takes.
+    """
+
+    def __init__(self, module: str, *arguments: str, cwd: Path, forked: bool = False) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        self._process: subprocess.Popen[bytes] | multiprocessing.process.BaseProcess
+        if forked:
+            method = multiprocessing.get_start_method()
+            self._process = _server.Process(target=_run, args=(method, module, arguments, cwd, *self._said))
+            self._process.start()
+        else:
+            with self._said[0].open("wb") as stdout, self._said[1].open("wb") as stderr:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", module, *arguments],
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
-        """Wait until something is so that the command brings about."""
+        """Wait for something that the command brings about."""
         deadline = time.monotonic() + PATIENCE_S
         while not reached():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"it never was so; {self.ended()}")
+            if self._code() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"it did not come to that: {self.ended(0)}")
             time.sleep(0.01)
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the command's first process alone."""
-        self._process.send_signal(number)
+    def send(self, number: signal.Signals, *, to_all: bool = False) -> None:
+        """Send a signal to the command's first process, or to all of them, as a terminal sends Ctrl-C."""
+        assert self._process.pid is not None
+        (os.killpg if to_all else os.kill)(self._process.pid, number)
 
-    def kill_all(self) -> None:
-        """End the command and all processes that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+    def ended(self, patience_s: float = PATIENCE_S) -> Ended:
+        """Wait for the command to end, and see to it that it does.
 
-    def alive(self) -> bool:
-        """Whether any process of the command is left."""
+        A first process that was killed has 15 s for its others to notice.
+        """
+        deadline = time.monotonic() + patience_s
+        while (code := self._code()) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        deadline = time.monotonic() + (15 if code is not None else 0)
+        while (orphans := self._any_left()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if orphans:
+            with contextlib.suppress(ProcessLookupError):
+                self.send(signal.SIGKILL, to_all=True)
+        stdout, stderr = (path.read_text(encoding="utf-8") for path in self._said)
+        self._folder.cleanup()
+        assert code is not None, f"it took over {patience_s} s; {stdout}{stderr}"
+        assert not orphans, f"it ended with {code} and left processes behind; {stdout}{stderr}"
+        return Ended(code, stdout, stderr)
+
+    def _code(self) -> int | None:
+        if isinstance(self._process, subprocess.Popen):
+            return self._process.poll()
+        self._process.join(0)
+        return self._process.exitcode
+
+    def _any_left(self) -> bool:
         try:
             os.killpg(self._process.pid, 0)
         except ProcessLookupError:
             return False
         return True
-
-    def ended(self, patience_s: float = PATIENCE_S) -> Ended:
-        """Wait for the command, and end it if it takes too long."""
-        try:
-            code = self._process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            code = -signal.SIGKILL
-        finally:
-            self.kill_all()
-        said = []
-        for file in self._output:
-            file.seek(0)
-            said.append(file.read())
-            file.close()
-        return Ended(code, *said)
 
 
 def python_m(module: str, *arguments: str, cwd: Path) -> Ended:
@@ -120,19 +148,14 @@ def python_m(module: str, *arguments: str, cwd: Path) -> Ended:
 
 
 def forked(module: str, *arguments: str, cwd: Path) -> Ended:
-    """The same without the seconds that importing takes: for what goes on after that."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = _server.Process(target=_run, args=(module, arguments, cwd, *files))
-        process.start()
-        process.join(PATIENCE_S)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        return Ended(process.exitcode, *(file.read_text(encoding="utf-8") for file in files))
+    """The same without the seconds that importing takes, for what goes on after that."""
+    return Running(module, *arguments, cwd=cwd, forked=True).ended()
 
 
-def _run(module: str, arguments: tuple[str, ...], cwd: Path, stdout: Path, stderr: Path) -> None:
+def _run(method: str, module: str, arguments: tuple[str, ...], cwd: Path, stdout: Path, stderr: Path) -> None:
+    os.setsid()
+    # Or data workers would be started as this process was, and not as they are for a user.
+    multiprocessing.set_start_method(method, force=True)
     for path, descriptor in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)

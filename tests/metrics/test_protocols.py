@@ -81,7 +81,7 @@ def test_scores_rise_where_they_are_said_to(protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
 def test_descriptions_say_what_decides_on_the_numbers(protocol):
-    for word in ("PSNR", "SSIM", "8-bit", "TLC on" if protocol.tlc else "TLC off"):
+    for word in ("PSNR", "SSIM", "8-bit"):
         assert word in protocol.description
     assert "\n" not in protocol.description
 

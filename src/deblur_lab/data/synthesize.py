@@ -68,7 +68,7 @@ class Settings:
     variant: str | None = None
     train_scenes: int = 48
     test_scenes: int = 16
-    size_px: tuple[int, int] = (320, 240)
+    size_px: tuple[int, int] = (480, 320)
     seed: int = 0
     num_workers: int | None = None
 
@@ -187,7 +187,7 @@ def parse(arguments: Sequence[str]) -> Settings:
 def _size_px(value: str) -> tuple[int, int]:
     sides = value.lower().split("x")
     if len(sides) != 2 or not all(side.isascii() and side.isdecimal() for side in sides):
-        raise ConfigurationError(f"size={value} must be WIDTHxHEIGHT in pixels, as in size=320x240")
+        raise ConfigurationError(f"size={value} must be WIDTHxHEIGHT in pixels, as in size=480x320")
     width_px, height_px = (int(side) for side in sides)
     if min(width_px, height_px) < _SMALLEST_SIZE_PX:
         raise ConfigurationError(

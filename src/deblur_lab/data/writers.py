@@ -109,7 +109,8 @@ def _gopro_raw(frame: Frame) -> Place:
 
 
 def _gopro_relaid(frame: Frame) -> Place:
-    return _relaid(frame, f"{_video(frame)}-{frame.frame + 1:06d}")
+    name = f"{_video(frame)}-{frame.frame + 1:06d}.png"
+    return Place(f"{frame.split}/input/{name}", f"{frame.split}/target/{name}")
 
 
 def _gopro_flat(frame: Frame) -> Place:

@@ -26,7 +26,7 @@ class ScoringProtocol(ABC):
 
     Attributes:
         name: short, as in `scores.json`.
-        description: one line for people: which PSNR and SSIM, the quantisation, and whether TLC is on.
+        description: one line for people: which PSNR and SSIM, and the quantisation.
         tlc: whether networks with global pooling are scored with the test-time local converter (TLC).
         higher_is_better: of each score, by the keys and in the order of `score`.
     """
@@ -78,7 +78,7 @@ class LocalProtocol(ScoringProtocol):
     name = "local"
     description = (
         "PSNR and SSIM (11x11 Gaussian windows within the image), and both weighted by the blur mask, "
-        "on 8-bit RGB; means over images, equal images counting as 100 dB; TLC off"
+        "on 8-bit RGB; means over images, equal images counting as 100 dB"
     )
     tlc = False
     higher_is_better: ClassVar[Mapping[str, bool]] = {
@@ -103,7 +103,7 @@ class GoProProtocol(ScoringProtocol):
     name = "gopro"
     description = (
         "PSNR, and SSIM as MATLAB's of the RGB volume (11x11x11 Gaussian windows, borders replicated), "
-        "on 8-bit RGB; means over images, equal images counting as 100 dB; TLC on"
+        "on 8-bit RGB; means over images, equal images counting as 100 dB"
     )
     tlc = True
     higher_is_better: ClassVar[Mapping[str, bool]] = {"psnr_db": True, "ssim": True}

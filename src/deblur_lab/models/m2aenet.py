@@ -293,8 +293,9 @@ class M2AENet(NAFNet):
             instants: of the motion, evenly from the start of the exposure to its end.
 
         Returns:
-            The restored pictures (B, 3, H, W), not clamped; the probability of blur (B, 1, H, W), None without
-            mask predictors; the displacements (B, instants, 2, H, W) in pixels, None without analyzers.
+            The restored pictures (B, 3, H, W), not clamped; the probability of blur (B, 1, H, W), None
+            without mask predictors; the displacements (B, instants, 2, H, W) in pixels, None without
+            analyzers.
         """
         analysis = self.analyze(blurry)
         size = (blurry.shape[-2], blurry.shape[-1])

@@ -44,8 +44,8 @@ class NAFNet(nn.Module):
         self.levels = len(encoder_blocks)
         self.intro = nn.Conv2d(3, width, 3, padding=1)
         self.ending = nn.Conv2d(width, 3, 3, padding=1)
-        nn.init.zeros_(self.ending.weight)
-        nn.init.zeros_(self.ending.bias)
+        for parameter in self.ending.parameters():
+            nn.init.zeros_(parameter)
         self.encoders = nn.ModuleList()
         self.downs = nn.ModuleList()
         channels = width

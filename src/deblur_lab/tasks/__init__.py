@@ -1,7 +1,15 @@
 """LightningModules: what is trained, and how."""
 
-from deblur_lab.tasks.base import EvaluationTask, Restoration, RestorationTask, restore
+from deblur_lab.tasks.base import EvaluationTask, Explaining, Restoration, RestorationTask, restore
 from deblur_lab.tasks.local import LocalDeblurring
 from deblur_lab.tasks.schedules import warmup_cosine
 
-__all__ = ["EvaluationTask", "LocalDeblurring", "Restoration", "RestorationTask", "restore", "warmup_cosine"]
+__all__ = [
+    "EvaluationTask",
+    "Explaining",
+    "LocalDeblurring",
+    "Restoration",
+    "RestorationTask",
+    "restore",
+    "warmup_cosine",
+]

@@ -4,6 +4,7 @@ from typing import cast
 
 from torch import Tensor
 
+from deblur_lab.errors import ConfigurationError
 from deblur_lab.losses import LocalBlurLoss
 from deblur_lab.models import M2AENet
 from deblur_lab.tasks.base import Batch, OptimizerFactory, RestorationTask, SchedulerFactory
@@ -37,6 +38,12 @@ class LocalDeblurring(RestorationTask):
     def loss_parts(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of eq. 7 on a training batch, unweighted."""
         net, loss = cast(M2AENet, self.net), cast(LocalBlurLoss, self.loss)
+        multiple, size = 2**net.levels, batch["blurry"].shape[-2:]
+        if any(side % multiple for side in size):
+            # The net would pad, and the masks and pictures of the losses would not lie under its features.
+            raise ConfigurationError(
+                f"data.patch_size={size[0]}: a multiple of {multiple} is expected, the net's coarsest pixel"
+            )
         analysis = net.analyze(batch["blurry"], batch["seed"])
         stages = [
             (

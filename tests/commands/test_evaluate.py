@@ -1,0 +1,51 @@
+"""Scores of a checkpoint, on its own data and on others'."""
+
+import json
+
+import pytest
+
+from tests.commands.processes import forked, python_m
+from tests.commands.runs import results_of, rows_of
+
+
+@pytest.fixture
+def checkpoint(trained):
+    return f"checkpoint={trained / 'run' / 'checkpoints' / 'last.ckpt'}"
+
+
+def test_scores_of_the_last_checkpoint_are_those_of_the_run(tmp_path, datasets, trained, checkpoint):
+    said = python_m(
+        "deblur_lab.evaluate",
+        checkpoint,
+        "data=reloblur",
+        f"data.root={datasets / 'ReLoBlur'}",
+        "data.num_workers=2",
+        "trainer=cpu",
+        "pictures=1",
+        "output=scores of [run]",
+        cwd=tmp_path,
+    ).succeeded()
+    folder = tmp_path / "scores of [run]"
+    assert {path.name for path in folder.iterdir()} == {"scores.json", "scores.csv", "pictures"}
+    assert results_of(folder) == results_of(trained / "run")
+    assert (folder / "scores.csv").read_text() == (trained / "run" / "scores.csv").read_text()
+    assert len(list((folder / "pictures").iterdir())) == 1
+    about = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    assert f"checkpoint={about['checkpoint']}" == checkpoint
+    assert about["trained_on"] == ["reloblur"]
+    assert "protocol local: " in said.stdout
+
+
+def test_another_dataset_is_scored_by_its_own_protocol(tmp_path, datasets, checkpoint):
+    arguments = [checkpoint, "data=gopro", f"data.root={datasets / 'GoPro'}", "trainer=cpu", "pictures=0"]
+    few = [*arguments, "data.num_workers=0"]
+    for name, tlc in (("auto", "auto"), ("on", "on"), ("off", "off"), ("small", "on")):
+        size = ["tlc_size_px=16"] if name == "small" else []
+        forked("deblur_lab.evaluate", *few, f"tlc={tlc}", *size, f"output={name}", cwd=tmp_path).succeeded()
+    scores = {name: results_of(tmp_path / name)[0] for name in ("auto", "on", "off", "small")}
+    assert scores["auto"]["protocol"]["name"] == "gopro"
+    # Its protocol asks for TLC, over windows as large as the patches that the run was trained on.
+    assert scores["auto"]["scores"] == scores["on"]["scores"]
+    assert len({result["scores"]["psnr_db"] for result in scores.values()}) == 3
+    assert [row["dataset"] for row in rows_of(tmp_path / "auto" / "scores.csv")] == ["gopro"] * 3
+    assert not (tmp_path / "auto" / "pictures").exists()

@@ -1,0 +1,29 @@
+"""Help comes at once: it waits for no PyTorch."""
+
+import re
+import time
+
+import pytest
+
+from deblur_lab.config import configuration_root
+from tests.commands.processes import python_m
+
+COMMANDS = sorted(path.stem for path in (configuration_root() / "conf").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "data.synthesize"])
+def test_help_is_quick_and_tells_all_settings(tmp_path, command):
+    took = []
+    for _ in range(2):
+        started = time.monotonic()
+        said = python_m(f"deblur_lab.{command}", "--help", cwd=tmp_path).succeeded().stdout
+        took.append(time.monotonic() - started)
+        if took[-1] < 3:
+            break
+    assert min(took) < 3
+    assert f"python -m deblur_lab.{command}" in said
+    if command in COMMANDS:
+        text = (configuration_root() / "conf" / f"{command}.yaml").read_text(encoding="utf-8")
+        own = re.findall(r"^(\w+):", text.partition("\nhydra:")[0], flags=re.MULTILINE)
+        assert [key for key in own if key != "defaults" and f"\n{key}:" not in said] == []
+    assert not list(tmp_path.iterdir())
