@@ -28,7 +28,7 @@ class Trap:
 def test_what_would_execute_code_is_refused_and_does_not_run(tmp_path):
     path, trace = tmp_path / "evil.ckpt", tmp_path / "trace"
     torch.save({"state_dict": Trap(f"touch {trace}")}, path)
-    with pytest.raises(CheckpointError, match=r"evil\.ckpt is refused"):
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt is refused: .* holds posix\.system$"):
         read_checkpoint(path)
     path.write_bytes(pickle.dumps(Trap(f"touch {trace}")))
     with pytest.raises(CheckpointError, match=r"evil\.ckpt"):
@@ -93,6 +93,27 @@ def test_a_folder_that_cannot_be_written_to_keeps_the_old_file_and_no_other(tmp_
         writer.save_checkpoint({"step": Unpicklable()}, path)
     assert os.listdir(tmp_path) == ["last.ckpt"]
     assert read_checkpoint(path) == {"step": 1}
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    writer, path = AtomicCheckpoints(), tmp_path / "last.ckpt"
+    writer.save_checkpoint({"step": 1}, path)
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt is not written: .*torch\.torch_version\.TorchVersion"
+    ):
+        writer.save_checkpoint({"torch": torch.__version__}, path)
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+    assert read_checkpoint(path) == {"step": 1}
+
+
+def test_what_a_killed_process_left_is_removed_and_no_other(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in (f".last.ckpt.{gone.pid}.tmp", f".last.ckpt.{os.getppid()}.tmp", ".last.ckpt.mine.tmp"):
+        (tmp_path / name).touch()
+    AtomicCheckpoints().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    kept = {"last.ckpt", f".last.ckpt.{os.getppid()}.tmp", ".last.ckpt.mine.tmp"}
+    assert set(os.listdir(tmp_path)) == kept
 
 
 WRITER = """

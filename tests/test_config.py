@@ -1,9 +1,10 @@
 """What a configuration may name, and what is said of one that is wrong."""
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from deblur_lab.config import build, faults, plain
+from deblur_lab.config import build, faults, plain, range_faults
 from deblur_lab.errors import ConfigurationError
 
 
@@ -50,7 +51,8 @@ def test_every_fault_is_told_at_once_with_its_key_and_the_nearest_name():
 
 
 def test_what_a_constructor_refuses_names_the_key():
-    node = {"_target_": "deblur_lab.tasks.warmup_cosine", "optimizer": None, "total_steps": 0}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    node = {"_target_": "deblur_lab.tasks.warmup_cosine", "optimizer": optimizer, "total_steps": 0}
     with pytest.raises(ConfigurationError, match=r"^model\.scheduler: warmup_steps=0"):
         build(node, key="model.scheduler")
 
@@ -61,3 +63,63 @@ def test_a_missing_value_says_how_to_give_it():
         ConfigurationError, match=r"data\.root is not set: give it on the command line, as data\.root="
     ):
         plain(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"width": "x"}, "net.width=x: a whole number is expected"),
+        ({"width": 2.5}, "net.width=2.5: a whole number is expected"),
+        ({"width": True}, "net.width=true: a whole number is expected"),
+        ({"width": None}, "net.width=null: a whole number is expected"),
+        ({"width": {"a": 1}}, "net.width={'a': 1}: a whole number is expected"),
+        ({"encoder_blocks": 4}, "net.encoder_blocks=4: [a whole number, ...] is expected"),
+        ({"encoder_blocks": [1, "x"]}, "net.encoder_blocks=[1, 'x']: [a whole number, ...] is expected"),
+    ],
+)
+def test_a_value_of_another_type_is_told_with_what_is_expected(given, told):
+    assert faults({"net": {"_target_": "deblur_lab.models.NAFNet", **given}}) == [told]
+
+
+def test_types_are_taken_as_constructors_take_them():
+    optimizer = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1, "betas": [0.9, 0.9]}
+    assert faults({"optimizer": optimizer}) == []
+    trainer = {"_target_": "lightning.Trainer", "devices": [0, 1], "precision": 32, "max_time": None}
+    assert faults({"trainer": trainer}) == []
+    source = {"_target_": "deblur_lab.data.GoPro", "root": "a", "protocol": object(), "blur": "blurr"}
+    assert faults({"source": source}) == ["source.blur=blurr: one of blur, blur_gamma is expected"]
+
+
+def test_a_fault_is_told_once_under_the_key_that_was_typed():
+    config = OmegaConf.create(
+        {
+            "size": "x",
+            "data": {"nets": [{"_target_": "deblur_lab.models.NAFNet", "width": "${size}", "widht": 3}]},
+            "module": {"nets": "${data.nets}", "again": "${module.nets}"},
+        }
+    )
+    assert [line.split(":")[0] for line in faults(config)] == [
+        "size=x",
+        "data.nets[0].widht is not a setting of deblur_lab.models.NAFNet",
+    ]
+
+
+def test_what_was_missing_and_not_needed_need_not_be_set():
+    config = OmegaConf.create({"data": {"root": "???", "own": "${data.root}/own"}, "used": "${data.own}"})
+    with pytest.raises(ConfigurationError, match=r"^data\.root is not set"):
+        plain(config)
+    config.data.own = "elsewhere"
+    assert plain(config)["used"] == "elsewhere"
+    with pytest.raises(ConfigurationError, match=r"^checkpoint is not set"):
+        plain(OmegaConf.create({"checkpoint": "???"}))
+
+
+def test_a_commands_own_settings_have_types_and_ranges():
+    settings = {"pictures": -1, "seed": "x", "trainer": {"max_steps": 0}, "evaluate": "yes", "fine": 0}
+    smallest = {"pictures": 0, "seed": 0, "trainer.max_steps": 1, "fine": 0}
+    assert range_faults(settings, smallest, ["evaluate"]) == [
+        "pictures=-1: 0 or more is expected",
+        "seed=x: a whole number is expected",
+        "trainer.max_steps=0: 1 or more is expected",
+        "evaluate=yes: true or false is expected",
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import nn
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from deblur_lab.config import build
 from deblur_lab.errors import CheckpointError, MachineError
@@ -33,15 +34,24 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
         Raises:
             MachineError: the file cannot be written (no space, no permission); the old one stays.
+            CheckpointError: it could not be read again, for what it holds; the old one stays.
         """
         final = Path(path)
         temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(final)
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+            foreign = get_unsafe_globals_in_checkpoint(temporary)
+            if foreign:
+                temporary.unlink()
+                raise CheckpointError(
+                    f"checkpoint {final} is not written: it could not be read again, for it would hold "
+                    f"{', '.join(foreign)}: plain containers, strings, numbers and tensors alone are kept"
+                )
             temporary.replace(final)
             _flush_folder(final.parent)
         # torch.save reports a full disk as a RuntimeError of its zip writer.
@@ -57,6 +67,19 @@ class AtomicCheckpoints(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Load with ``weights_only=True``, whatever is asked for."""
         return read_checkpoint(Path(path))
+
+
+def _remove_abandoned(final: Path) -> None:
+    """Remove what processes that were killed have left of their writing."""
+    for left in final.parent.iterdir():
+        pid = left.name.removeprefix(f".{final.name}.").removesuffix(".tmp")
+        if left.name == f".{final.name}.{pid}.tmp" and pid.isdecimal():
+            try:
+                os.kill(int(pid), 0)
+            except ProcessLookupError:
+                left.unlink(missing_ok=True)
+            except OSError:
+                pass  # somebody else's, and alive
 
 
 def _flush_folder(folder: Path) -> None:
@@ -83,10 +106,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"checkpoint {path} is refused: it is damaged or holds more than plain tensors ({reason})"
-        ) from error
+        # PyTorch's own words advise to run the file.
+        raise CheckpointError(f"checkpoint {path} is refused: {_suspicion(path)}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         # PyTorch's first sentence tells what is wrong, those that follow what may have been the cause.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
@@ -96,6 +117,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(contents, dict):
         raise CheckpointError(f"checkpoint {path} holds a {type(contents).__name__}, not a dictionary")
     return contents
+
+
+def _suspicion(path: Path) -> str:
+    try:
+        foreign = get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # whatever a damaged file may cause
+        foreign = []
+    if foreign:
+        return f"besides plain containers and tensors it holds {', '.join(foreign)}"
+    return "it is damaged, or not made of plain containers and tensors alone"
 
 
 def record_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -75,15 +75,21 @@ def pictures_in(source: Path, output: Path) -> list[Path]:
 
     Raises:
         DataError: it does not exist, or holds no picture.
+        ConfigurationError: it is the output as well.
     """
     if not source.exists():
         raise DataError(f"input={source} does not exist")
     if source.is_file():
         return [source]
+    written = output.absolute()
+    if written == source.absolute():
+        raise ConfigurationError(f"output={output} is the input, which would be overwritten: name another")
     found = sorted(
         path
         for path in source.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and output not in path.parents
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and path.is_file()
+        and written not in path.absolute().parents
     )
     if not found:
         raise DataError(f"input={source} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")

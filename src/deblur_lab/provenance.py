@@ -20,7 +20,7 @@ def provenance(accelerator: str = "auto") -> dict[str, Any]:
     return {
         "version": __version__,
         "commit": commit(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which a checkpoint must not hold
         "hardware": hardware(accelerator),
     }
 

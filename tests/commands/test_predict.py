@@ -88,7 +88,18 @@ def test_photos_that_would_overwrite_each_other_or_themselves_are_refused(tmp_pa
     ).failed(3)
     assert "would both be written to" in told
     photo.unlink()
-    told = forked(
-        "deblur_lab.predict", f"checkpoint={checkpoint}", f"input={folder}", f"output={folder}", cwd=tmp_path
-    ).failed(2)
-    assert "would overwrite" in told
+    one, many = (f"input={path}" for path in (folder / f"{NAME}.png", folder))
+    for source in (one, many):
+        told = forked(
+            "deblur_lab.predict", f"checkpoint={checkpoint}", source, f"output={folder}", cwd=tmp_path
+        ).failed(2)
+        assert "overwrit" in told
+    assert Image.open(folder / f"{NAME}.png").size == (9, 9)
+
+
+def test_what_was_restored_before_is_not_restored_again(tmp_path, photo, checkpoint):
+    for output in ("restored", tmp_path / photo.parent.name / "restored"):
+        ended = forked(
+            "deblur_lab.predict", f"checkpoint={checkpoint}", "input=.", f"output={output}", cwd=photo.parent
+        ).succeeded()
+        assert "1 of 1 restored" in ended.stdout

@@ -22,14 +22,16 @@ PHOTOGRAPHS: Mapping[Split, tuple[str, ...]] = MappingProxyType(
         "train": (
             "astronaut.png",
             "brick.png",
+            "camera.png",
             "coins.png",
+            "grass.png",
             "hubble_deep_field.jpg",
             "ihc.png",
             "motorcycle_left.png",
             "motorcycle_right.png",
             "page.png",
         ),
-        "val": ("camera.png", "grass.png", "rocket.jpg"),
+        "val": ("moon.png", "rocket.jpg"),
         "test": ("chelsea.png", "coffee.png", "gravel.png", "text.png"),
     }
 )

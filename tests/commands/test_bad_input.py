@@ -1,0 +1,288 @@
+"""What a mistake gets: one line that says what, where and what to do, and the exit code of its kind."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.commands.conftest import arguments_of_trained
+from tests.commands.processes import TINY, forked, python_m
+
+TRAIN, EVALUATE, PREDICT, REPORT = (
+    f"deblur_lab.{name}" for name in ("train", "evaluate", "predict", "report")
+)
+FEW = (*TINY, "trainer.max_steps=2")
+
+
+def told_by_train(cwd: Path, code: int, *arguments: str, more_lines: int = 0) -> str:
+    """What training says of wrong arguments; and it leaves nothing behind."""
+    before = set(cwd.iterdir())
+    ended = forked(TRAIN, *FEW, *arguments, cwd=cwd)
+    assert "Training" not in ended.stdout
+    left = {path for path in cwd.iterdir() if path not in before}
+    assert left <= {cwd / "runs"}
+    assert not list((cwd / "runs").glob("*"))
+    return ended.failed(code, more_lines=more_lines)
+
+
+@pytest.fixture
+def own_folder(datasets, tmp_path) -> Path:
+    """A dataset of one's own, to spoil."""
+    return Path(shutil.copytree(datasets / "folder", tmp_path / "own"))
+
+
+@pytest.fixture
+def cut_checkpoint(trained, tmp_path) -> Path:
+    whole = (trained / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    path = tmp_path / "cut.ckpt"
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("model.net.widht=3", "there is no setting model.net.widht: did you mean width?"),
+        ("trainer.max_step=3", "there is no setting trainer.max_step: did you mean max_steps?"),
+        ("modle.net.width=3", "there is no setting modle: did you mean model?"),
+        ("ouptut=x", "there is no setting ouptut: did you mean output?"),
+        ("model=m2anet", "there is no model=m2anet: did you mean m2aenet?"),
+        ("data=relobur", "there is no data=relobur: did you mean reloblur?"),
+        ("experiment=dmeo", "there is no experiment=dmeo: did you mean demo?"),
+        ("model=x", "there is no model=x: there are "),
+        ("foo", "foo cannot be read: settings are given as key=value"),
+        ("model.net.encoder_blocks=[1,1", "model.net.encoder_blocks=[1,1 cannot be read: "),
+    ],
+)
+def test_a_misspelt_key_or_choice(tmp_path, argument, told):
+    assert told_by_train(tmp_path, 2, argument).startswith(told)
+
+
+def test_before_anything_is_loaded(tmp_path):
+    ended = python_m(TRAIN, "model.net.widht=3", cwd=tmp_path)
+    assert ended.failed(2) == "there is no setting model.net.widht: did you mean width?"
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("trainer.max_steps=abc", "trainer.max_steps=abc: a whole number is expected"),
+        ("trainer.max_steps=0", "trainer.max_steps=0: 1 or more is expected"),
+        ("data.batch_size=x", "data.batch_size=x: a whole number is expected"),
+        ("data.batch_size=0", "data.batch_size=0: give 1 or more"),
+        ("data.micro_batch_size=3", "data.micro_batch_size=3 does not divide 2, each device's share of "),
+        ("data.num_workers=-1", "data.num_workers=-1: give 0 or more"),
+        ("model.net.width=x", "model.net.width=x: a whole number is expected"),
+        ("model.optimizer.lr=x", "model.optimizer.lr=x: a number is expected"),
+        ("model.optimizer.lr=-1", "model.optimizer: Invalid learning rate: -1"),
+        ("model.ema_decay=2", "model: ema_decay=2: a number between 0 and 1 is expected, or null"),
+        ("val_every_steps=0", "val_every_steps=0: 1 or more is expected"),
+        ("checkpoint_every_steps=x", "checkpoint_every_steps=x: a whole number is expected"),
+        ("seed=x", "seed=x: a whole number is expected"),
+        ("pictures=x", "pictures=x: a whole number is expected"),
+        ("evaluate=maybe", "evaluate=maybe: true or false is expected"),
+        ("trainer.devices=0", "trainer: `Trainer(devices=0)` value is not a valid input"),
+        ("trainer.precision=12", "trainer.precision=12: one of 64, 32, 16"),
+        (
+            "+model.net.widht=3",
+            "model.net.widht is not a setting of deblur_lab.models.M2AENet: did you mean width?",
+        ),
+        (
+            "model.net._target_=os.remove",
+            "model.net._target_=os.remove is not among the names that may be built",
+        ),
+    ],
+)
+def test_a_wrong_value(tmp_path, argument, told):
+    assert told_by_train(tmp_path, 2, argument).startswith(told)
+
+
+def test_all_faults_at_once(tmp_path):
+    told = told_by_train(tmp_path, 2, "seed=x", "model.net.width=y", "pictures=-1", more_lines=2)
+    assert [line.strip() for line in told.splitlines()] == [
+        "seed=x: a whole number is expected",
+        "model.net.width=y: a whole number is expected",
+        "pictures=-1: 0 or more is expected",
+    ]
+
+
+# Data.
+
+
+def test_no_data_root(tmp_path):
+    for data in ("reloblur", "gopro", "gopro_reloblur", "folder"):
+        told = told_by_train(tmp_path, 2, f"data={data}")
+        assert told == "data.root is not set: give it on the command line, as data.root=..."
+
+
+def test_a_data_root_that_does_not_exist(tmp_path):
+    told = told_by_train(tmp_path, 3, "data=reloblur", "data.root=no/where")
+    assert told == "data.root=no/where does not exist: give the folder that holds the dataset"
+
+
+def test_a_data_root_of_another_layout(tmp_path, datasets):
+    told = told_by_train(tmp_path, 3, "data=reloblur", f"data.root={datasets / 'folder'}")
+    assert f"data.root={datasets / 'folder'} has no known layout: looked for dataset/{{train,test}}/" in told
+    assert told.endswith("it holds test, train")
+
+
+def test_an_empty_split_and_a_missing_one(tmp_path, own_folder):
+    for role in ("blurry", "sharp", "mask"):
+        for path in (own_folder / "test" / role).iterdir():
+            path.unlink()
+    told = told_by_train(tmp_path, 3, "data=folder", f"data.root={own_folder}")
+    assert told.startswith(f"{own_folder / 'test'} is empty")
+    shutil.rmtree(own_folder / "test")
+    told = told_by_train(tmp_path, 3, "data=folder", f"data.root={own_folder}")
+    assert told.startswith(f"{own_folder} has no val split")
+    assert told.endswith("it has train alone")
+
+
+def test_unpaired_pictures(tmp_path, own_folder):
+    for name in ("sharp/000001.png", "blurry/000003.png"):
+        (own_folder / "train" / name).unlink()
+    told = told_by_train(tmp_path, 3, "data=folder", f"data.root={own_folder}")
+    train = own_folder / "train"
+    assert told.startswith(f"2 picture(s) in {train} have no partner: ")
+    assert f"{train / 'blurry' / '000001.png'} has no {train / 'sharp' / '000001.png'}" in told
+    assert f"{train / 'sharp' / '000003.png'} has no {train / 'blurry' / '000003.png'}" in told
+
+
+def test_sizes_that_differ(tmp_path, own_folder):
+    sharp = own_folder / "train" / "sharp" / "000001.png"
+    Image.open(sharp).crop((0, 0, 90, 80)).save(sharp)
+    told = told_by_train(tmp_path, 3, "data=folder", f"data.root={own_folder}", more_lines=1)
+    blurry = own_folder / "train" / "blurry" / "000001.png"
+    assert told.splitlines()[1].strip() == f"{blurry} is 96 x 80 but {sharp} is 90 x 80: sizes differ"
+
+
+def test_all_unreadable_pictures_before_training_starts(tmp_path, own_folder):
+    cut, empty = own_folder / "train" / "sharp" / "000001.png", own_folder / "test" / "mask" / "000001.png"
+    text = own_folder / "train" / "blurry" / "000002.png"
+    cut.write_bytes(cut.read_bytes()[:500])
+    empty.write_bytes(b"")
+    text.write_text("not a picture")
+    told = told_by_train(tmp_path, 3, "data=folder", f"data.root={own_folder}", more_lines=3)
+    first, *listed = told.splitlines()
+    assert first == "3 problem(s) with the pictures; mend or remove these files:"
+    for path in (cut, empty, text):
+        assert sum(str(path) in line for line in listed) == 1
+
+
+def test_a_patch_larger_than_the_pictures(tmp_path, own_folder):
+    told = told_by_train(
+        tmp_path, 3, "data=folder", f"data.root={own_folder}", "data.patch_size=81", more_lines=6
+    )
+    first = own_folder / "train" / "blurry" / "000000.png"
+    assert (
+        f"{first} is 96 x 80, smaller than data.patch_size=81: data.patch_size=80 at most would fit" in told
+    )
+
+
+# Checkpoints.
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "init_from"])
+def test_a_checkpoint_that_is_cut_off_or_missing(tmp_path, datasets, cut_checkpoint, command):
+    data = ["data=reloblur", f"data.root={datasets / 'ReLoBlur'}"]
+    for path, told in (
+        (cut_checkpoint, f"checkpoint {cut_checkpoint} cannot be read, it is truncated or damaged ("),
+        (tmp_path / "none.ckpt", f"checkpoint {tmp_path / 'none.ckpt'} does not exist"),
+        (tmp_path, f"checkpoint {tmp_path} is a folder: name a file, as "),
+    ):
+        if command == "init_from":
+            assert told_by_train(tmp_path, 4, *data, f"init_from={path}").startswith(told)
+            continue
+        given = data if command == "evaluate" else [f"input={datasets / 'folder'}"]
+        ended = forked(f"deblur_lab.{command}", *given, f"checkpoint={path}", "output=out", cwd=tmp_path)
+        assert ended.failed(4).startswith(told)
+        assert not (tmp_path / "out").exists()
+
+
+def test_resume_from_a_checkpoint_that_is_cut_off(own_run, cut_checkpoint):
+    last = own_run / "checkpoints" / "last.ckpt"
+    shutil.copy(cut_checkpoint, last)
+    told = forked(TRAIN, "resume=run", cwd=own_run.parent).failed(4)
+    assert told.startswith(
+        "checkpoint run/checkpoints/last.ckpt cannot be read, it is truncated or damaged ("
+    )
+    assert last.read_bytes() == cut_checkpoint.read_bytes()
+
+
+def test_weights_of_another_network(tmp_path, datasets, trained):
+    path = trained / "run" / "checkpoints" / "last.ckpt"
+    data = ["data=reloblur", f"data.root={datasets / 'ReLoBlur'}"]
+    told = told_by_train(tmp_path, 4, *data, "model.net.width=8", f"init_from={path}")
+    assert told.startswith(f"checkpoint {path} does not fit M2AENet: of ")
+    assert "intro.weight (4, 3, 3, 3), not (8, 3, 3, 3)" in told
+
+
+# Folders to write to, and pictures to read.
+
+
+def test_an_output_that_cannot_be_written_to(tmp_path, datasets, trained):
+    (tmp_path / "file").write_text("precious")
+    checkpoint = f"checkpoint={trained / 'run' / 'checkpoints' / 'last.ckpt'}"
+    data = ["data=reloblur", f"data.root={datasets / 'ReLoBlur'}"]
+    for output, told in (("file", "output=file is a file: "), ("file/below", "output=file/below cannot be ")):
+        assert told_by_train(tmp_path, 5, *data, f"output={output}").startswith(told)
+    for command, given in (
+        (EVALUATE, [checkpoint, *data]),
+        (PREDICT, [checkpoint, f"input={datasets / 'folder'}"]),
+        (REPORT, [f"runs={trained}"]),
+    ):
+        assert (
+            forked(command, *given, "output=file", cwd=tmp_path)
+            .failed(5)
+            .startswith("output=file is a file: ")
+        )
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_an_output_that_holds_a_run(own_run, datasets):
+    config = (own_run / "config.yaml").read_bytes()
+    ended = forked(TRAIN, *arguments_of_trained(datasets), "output=run", cwd=own_run.parent)
+    assert ended.failed(2) == (
+        "output=run holds a run already: go on with it by resume=run, or name another folder"
+    )
+    assert (own_run / "config.yaml").read_bytes() == config
+
+
+def test_what_predict_cannot_do(tmp_path, datasets, trained):
+    checkpoint = f"checkpoint={trained / 'run' / 'checkpoints' / 'last.ckpt'}"
+    photos = f"input={datasets / 'folder'}"
+    (tmp_path / "empty").mkdir()
+    for arguments, code, told in (
+        ([checkpoint, "input=nothing"], 3, "input=nothing does not exist"),
+        ([checkpoint, "input=empty"], 3, "input=empty holds no pictures ("),
+        ([checkpoint], 2, "input is not set: give it on the command line, as input=..."),
+        ([photos], 2, "checkpoint is not set: give it on the command line, as checkpoint=..."),
+        (
+            [checkpoint, photos, "tile_px=10", "overlap_px=5"],
+            2,
+            "tile_px=10, overlap_px=5: tiles of over twice ",
+        ),
+        ([checkpoint, photos, "explain=x"], 2, "explain=x: true or false is expected"),
+        ([checkpoint, photos, "device=gpu"], 2, "device=gpu: auto, cpu or cuda is expected"),
+    ):
+        ended = forked(PREDICT, *arguments, "output=out", cwd=tmp_path)
+        assert ended.failed(code).startswith(told)
+        assert not (tmp_path / "out").exists()
+
+
+def test_what_evaluate_and_report_cannot_do(tmp_path, datasets, trained):
+    checkpoint = f"checkpoint={trained / 'run' / 'checkpoints' / 'last.ckpt'}"
+    for command, arguments, code, told in (
+        (EVALUATE, ["data=reloblur", checkpoint], 2, "data.root is not set"),
+        (EVALUATE, ["data=reloblur", checkpoint, "data.root=nowhere"], 3, "data.root=nowhere does not exist"),
+        (EVALUATE, ["data=synthetic"], 2, "checkpoint is not set"),
+        (EVALUATE, ["data=synthetic", checkpoint, "tlc=maybe"], 2, "tlc=maybe: auto, on or off is expected"),
+        (REPORT, ["runs=nothing"], 3, "runs=nothing holds no finished run (no scores.json in it or below)"),
+    ):
+        assert forked(command, *arguments, cwd=tmp_path).failed(code).startswith(told)
+    assert not list(tmp_path.iterdir())
