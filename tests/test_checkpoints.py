@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from deblur_lab.checkpoints import AtomicCheckpoints, load_net, load_weights, read_checkpoint
-from deblur_lab.errors import CheckpointError, MachineError
-from deblur_lab.models import NAFNet
+from deblur_lab.errors import CheckpointError, MachineError, UserError
+from deblur_lab.models import M2AENet, NAFNet
 
 
 class Trap:
@@ -58,6 +58,35 @@ def test_missing_files_folders_and_other_contents_are_named(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="not written by deblur_lab"):
         load_net(tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("net", "reason"),
+    [
+        ({"_target_": "deblur_lab.config.build", "node": {"_target_": "torch.load"}}, "not among the names"),
+        ({"_target_": "deblur_lab.models.NAFNet", "width": "${oc.env:HOME}"}, "refers to what is outside"),
+        ({"_target_": "deblur_lab.metrics.LocalProtocol"}, "names a LocalProtocol as its network"),
+        (None, "does not say of which network"),
+    ],
+)
+def test_a_checkpoints_own_configuration_cannot_run_what_it_likes(tmp_path, net, reason):
+    config = {} if net is None else {"model": {"net": net}}
+    torch.save({"state_dict": {}, "deblur_lab": {"config": config}}, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match=reason):
+        load_net(tmp_path / "x.ckpt")
+
+
+def test_weights_of_nafnet_start_an_m2aenet(tmp_path):
+    sizes = (4, [1, 1], 1, [1, 1])
+    nafnet, started = NAFNet(*sizes), M2AENet(*sizes, predictor_stages=[2])
+    torch.nn.init.ones_(nafnet.intro.weight)
+    state = {f"net.{key}": value for key, value in nafnet.state_dict().items()}
+    left = load_weights(started, {"state_dict": state}, tmp_path / "x.ckpt", in_part=True)
+    assert torch.equal(started.intro.weight, nafnet.intro.weight)
+    assert left
+    assert all(key.startswith(("mask_predictors", "analyzers")) or ".dconv." in key for key in left)
+    with pytest.raises(CheckpointError, match="missing"):
+        load_weights(started, {"state_dict": state}, tmp_path / "x.ckpt")
 
 
 def test_weights_of_another_size_are_told_apart(tmp_path):

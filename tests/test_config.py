@@ -17,6 +17,34 @@ def test_names_outside_the_allowlist_are_refused_before_they_are_imported(tmp_pa
     assert victim.exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deblur_lab.config.build",  # would build again, with packages of its own choice trusted
+        "deblur_lab.config.Path",
+        "deblur_lab.checkpoints.read_checkpoint",
+        "deblur_lab.callbacks.write_json",
+        "deblur_lab.data.sources.Path",  # a module holds what it imports
+        "deblur_lab.images.write_png",
+        "deblur_lab.data.datamodule.signal.signal",
+        "deblur_lab.models.nafnet.torch.load",
+        "deblur_lab.tasks.base.torch",
+    ],
+)
+def test_of_ours_only_classes_of_the_public_packages_are_built(name):
+    with pytest.raises(ConfigurationError, match=r"not among the names|cannot be imported"):
+        build({"_target_": name})
+
+
+def test_positional_arguments_are_no_way_around_the_signature():
+    assert any("_args_" in line for line in faults({"_target_": "deblur_lab.models.NAFNet", "_args_": [8]}))
+
+
+def test_what_may_be_anything_is_taken():
+    told = faults({"_target_": "deblur_lab.data.SyntheticSource", "kind": None, "protocol": 1})
+    assert [line.partition("=")[0] for line in told] == ["kind"]
+
+
 def test_the_allowlist_holds_at_any_depth():
     node = {"net": {"_target_": "deblur_lab.models.NAFNet", "width": {"_target_": "os.getcwd"}}}
     assert any("net.width._target_=os.getcwd" in line for line in faults(node))

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from deblur_lab.data import DeblurDataModule
 from deblur_lab.images import write_png
 from deblur_lab.metrics import ScoringProtocol, summarise
 from deblur_lab.pictures import comparison_panel
-from deblur_lab.tasks import Restoration
+from deblur_lab.tasks import EvaluationTask, Restoration, RestorationTask, restore
 
 Row = dict[str, Any]
 
@@ -48,8 +48,11 @@ class Record(Callback):
         checkpoint[RECORD_KEY] = self.record
 
 
-class LastCheckpoint(Callback):
+class LastCheckpoint(Checkpoint):
     """Keeps ``last.ckpt``: every so many optimizer steps, when training ends, and when it is told to stop.
+
+    Where a validation follows a step, it is waited for: a run that goes on from the checkpoint then knows its
+    scores. Put it after Lightning's ``ModelCheckpoint``, whose best score it saves as well.
 
     Args:
         path: of the file, which each saving replaces.
@@ -76,11 +79,27 @@ class LastCheckpoint(Callback):
         batch_idx: int,
     ) -> None:
         """Lightning's."""
-        if trainer.global_step % self.every_steps == 0:
+        batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        if self._is_due(trainer) and batches % cast(int, trainer.val_check_batch) != 0:
             self._save(trainer)
         # Lightning stops after any batch; one that is not the last of its step shall not be the last of all.
         self._to_stop |= trainer.received_sigterm
         trainer._signal_connector.received_sigterm = self._to_stop and self._between_steps(trainer)
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning's; counts the batches of the run so far as this run's devices would have taken them."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        shift = checkpoint["global_step"] * trainer.accumulate_grad_batches - progress["current"]["ready"]
+        for counts in (progress["current"], progress["total"]):
+            for name in counts:
+                counts[name] += shift
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        if self._is_due(trainer) or self._to_stop or trainer.received_sigterm:
+            self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's."""
@@ -93,6 +112,9 @@ class LastCheckpoint(Callback):
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
         if isinstance(exception, SIGTERMException) and progress.ready == progress.completed:
             self._save(trainer)
+
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        return trainer.global_step % self.every_steps == 0
 
     def _between_steps(self, trainer: L.Trainer) -> bool:
         """Whether no part of an accumulated batch would be lost, and the order of samples with it."""
@@ -285,10 +307,14 @@ class Pictures(Callback):
         """Lightning's."""
         source = _datamodule(trainer).sources[dataloader_idx]
         total = len(source.scenes("test"))
-        chosen = {number * total // self.count for number in range(min(self.count, total))}
-        for position, index in enumerate(batch["index"].tolist()):
-            if index in chosen or total <= self.count:
-                self._draw(cast(Restoration, outputs), batch, position, source)
+        chosen = range(total) if total <= self.count else {n * total // self.count for n in range(self.count)}
+        positions = [position for position, index in enumerate(batch["index"].tolist()) if index in chosen]
+        if positions:
+            # Only these are asked for blur and motion too, which costs memory and time.
+            net = cast(EvaluationTask | RestorationTask, pl_module).evaluated_net
+            said = restore(net, batch["blurry"])
+            for position in positions:
+                self._draw(said, batch, position, source)
 
     def _draw(self, outputs: Restoration, batch: Mapping[str, Any], position: int, source: Any) -> None:  # noqa: ANN401
         def one(tensor: Tensor | None) -> Tensor | None:

@@ -1,5 +1,6 @@
 """Checkpoints: written so that a kill never tears them, read so that they can run nothing."""
 
+import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -152,9 +153,17 @@ def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Mod
     """
     checkpoint = read_checkpoint(path)
     record = record_of(checkpoint, path)
-    net: nn.Module = build(
-        record["config"]["model"]["net"], trusted_packages, key=f"model.net (of checkpoint {path})"
-    )
+    try:
+        node = record["config"]["model"]["net"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {path} does not say of which network it is") from error
+    if "${" in json.dumps(node, default=str):
+        raise CheckpointError(
+            f"checkpoint {path} is refused: its configuration refers to what is outside of it"
+        )
+    net = build(node, trusted_packages, key=f"model.net (of checkpoint {path})")
+    if not isinstance(net, nn.Module):
+        raise CheckpointError(f"checkpoint {path} names a {type(net).__name__} as its network")
     load_weights(net, checkpoint, path)
     return net.eval(), record
 

@@ -67,6 +67,8 @@ def quieten() -> None:
         # PyTorch's tree utilities, called by Lightning.
         ".*isinstance\\(treespec, LeafSpec\\).*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        # Gradients of depth-wise convolutions come in channels_last; DDP copies them, which is quick.
+        ".*Grad strides do not match bucket view strides.*",
         # A training is one long epoch, counted in steps.
         ".*smaller than the logging interval.*",
     ):

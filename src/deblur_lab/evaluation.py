@@ -16,6 +16,7 @@ from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, faults, plain, range_faults, refuse
 from deblur_lab.console import print_scores, quieten, say
 from deblur_lab.data import DeblurDataModule
+from deblur_lab.errors import ConfigurationError
 from deblur_lab.provenance import provenance
 from deblur_lab.tasks import EvaluationTask
 
@@ -49,6 +50,10 @@ def evaluate(config: DictConfig) -> None:
         say(line)
     choice = HydraConfig.get().runtime.choices["data"]
     folder = folder_for(settings["output"], f"{time.strftime('%Y%m%d')}-evaluate-{choice}")
+    if (folder / "config.yaml").exists():
+        raise ConfigurationError(
+            f"output={folder} holds a run, whose scores would be lost: name another folder"
+        )
 
     size_px = settings["tlc_size_px"] or record["config"]["data"]["patch_size"]
     about = {

@@ -1,4 +1,4 @@
-"""Pure functions on pictures: read, check, write, convert, pad, quantise, restore in tiles.
+"""Pure functions on pictures: read, check, write, convert, quantise, restore in tiles.
 
 On the side of the files a picture is a numpy array, (H, W, 3) uint8 RGB; on the side of the nets it is a
 tensor, (..., 3, H, W) float in [0, 1].
@@ -22,6 +22,7 @@ import secrets
 import stat
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional as F
 
 from deblur_lab.errors import ConfigurationError, DataError, MachineError
 
@@ -63,6 +63,7 @@ PICTURE_SUFFIXES = frozenset(
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_READ_BYTES = 1 << 18
 _PILLOW_LIMIT = threading.Lock()
 
 
@@ -113,35 +114,33 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         return np.asarray((values != 0).any(axis=2), dtype=np.uint8)
 
 
-def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """The (width, height) of a picture as displayed, from its header alone.
+def check_picture(
+    path: Path, *, full: bool = False, as_mask: bool = False, max_pixels: int = MAX_PIXELS
+) -> tuple[int, int]:
+    """The (width, height) of a picture as displayed, after a check that its file can be read.
 
-    Raises:
-        ImageError: The file is missing, empty, too large or has no readable header.
-    """
-    with _opened(path, max_pixels) as image:
-        return _inspected(image, path)[0]
+    As much is looked at as the format needs, and not more, for there may be thousands of pictures:
 
-
-def check_picture(path: Path, *, full: bool = False, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """The (width, height) of a picture as displayed, after a check that its file is whole.
-
-    The check is cheap: it reads the header, walks a PNG's chunks to its end and looks for the end marker of a
-    JPEG. Only a file that fails this is decoded, and only one that cannot be decoded is refused, as phones
-    append data to JPEGs. Damage inside the data, and the ends of other formats, are seen with `full` alone.
+    - PNG: all bytes are read and the checksum of every chunk is compared, but nothing is decompressed.
+    - JPEG: the header, and the end marker. Damage between them is seen with `full` alone. A JPEG without the
+      marker is decoded, and only refused where that fails, as phones append data.
+    - Other formats, which have neither, are decoded.
 
     Args:
         path: The file.
         full: Decode every file.
+        as_mask: Check for `read_mask`, which takes pictures that `read_rgb` does not.
         max_pixels: As in `read_rgb`.
 
     Raises:
-        ImageError: The file is missing, empty, truncated, too large or cannot be read.
+        ImageError: The file is missing, empty, damaged, truncated, too large or cannot be read.
     """
     with _opened(path, max_pixels) as image:
         size, seems_whole = _inspected(image, path)
         if full or not seems_whole:
             image.load()
+        if not as_mask:
+            _require_white(image, path)
         return size
 
 
@@ -215,27 +214,6 @@ def quantise(image: Tensor) -> Tensor:
         The same shape and type.
     """
     return (_levels(image) / 255).to(image.dtype)
-
-
-def pad_to_multiple(image: Tensor, multiple: int, mode: str = "constant") -> Tensor:
-    """Pad a picture at the right and at the bottom until its sides are multiples of a number.
-
-    Args:
-        image: (B, C, H, W).
-        multiple: What H and W shall be multiples of.
-        mode: As in `torch.nn.functional.pad`; "reflect" becomes "replicate" where the picture is too small to
-            be reflected so far.
-
-    Returns:
-        (B, C, H', W') with H <= H' < H + multiple, and W' likewise; the input itself if nothing is missing.
-    """
-    height, width = image.shape[-2:]
-    below, right = -height % multiple, -width % multiple
-    if below == 0 and right == 0:
-        return image
-    if mode == "reflect" and (below >= height or right >= width):
-        mode = "replicate"
-    return F.pad(image, (0, right, 0, below), mode=mode)
 
 
 def restore_tiled(
@@ -326,21 +304,29 @@ def _levels(image: Tensor) -> Tensor:
 
 
 def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    # Netpbm files of more than 8 bits come as 32-bit integers that are already scaled to 16 bits.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
+    if _has_16_bits(image):
         wide = np.asarray(image).astype(np.uint32)
         gray = ((wide * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
-    if image.mode in {"I", "F"}:
-        number = "floating-point numbers" if image.mode == "F" else "32-bit integers"
-        raise ImageError(
-            f"{quoted(path)}: {number}, in which white is not defined: save it with 8 or 16 bits a channel"
-        )
+    _require_white(image, path)
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         paper = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         image = Image.alpha_composite(paper, picture)
     return np.array(image.convert("RGB"))
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    # Netpbm files of more than 8 bits come as 32-bit integers that are already scaled to 16 bits.
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"})
+
+
+def _require_white(image: Image.Image, path: Path) -> None:
+    if image.mode in {"I", "F"} and not _has_16_bits(image):
+        number = "floating-point numbers" if image.mode == "F" else "32-bit integers"
+        raise ImageError(
+            f"{quoted(path)}: {number}, in which white is not defined: save it with 8 or 16 bits a channel"
+        )
 
 
 @contextmanager
@@ -399,11 +385,10 @@ def _identified(file: BinaryIO, path: Path) -> Image.Image:
 
 
 def _inspected(image: Image.Image, path: Path) -> tuple[tuple[int, int], bool]:
-    """The size as displayed, and whether the file ends as a PNG or JPEG should; other ends say nothing."""
-    seems_whole = True
+    """The size as displayed, and whether the file is known to be whole without being decoded."""
+    seems_whole = False
     if image.format == "PNG":
-        names = _png_chunks(path)
-        seems_whole = names[-1:] == [b"IEND"]
+        names, seems_whole = _png_chunks(path)
         behind_pixels = names[names.index(b"IDAT") :] if b"IDAT" in names else []
         # Some programs store the orientation there; only then are the pixels decoded to come to it.
         if seems_whole and not {b"eXIf", b"iTXt", b"zTXt"}.isdisjoint(behind_pixels):
@@ -424,17 +409,38 @@ def _inspected(image: Image.Image, path: Path) -> tuple[tuple[int, int], bool]:
     return (width, height), seems_whole
 
 
-def _png_chunks(path: Path) -> list[bytes]:
-    """The names of a PNG's chunks in order; the last is IEND unless the file is cut off."""
+def _png_chunks(path: Path) -> tuple[list[bytes], bool]:
+    """The names of a PNG's chunks in order, and whether all are whole, up to the one that ends the picture.
+
+    Raises:
+        ImageError: The checksum of a chunk that is needed for the picture is wrong.
+    """
     names: list[bytes] = []
-    length_of_file = path.stat().st_size
-    with path.open("rb", buffering=0) as file:  # a buffer would read all that is skipped
-        position = len(_PNG_SIGNATURE)
-        while position + 12 <= length_of_file and names[-1:] != [b"IEND"]:
-            file.seek(position)
-            length, name = struct.unpack(">I4s", file.read(8))
-            position += 12 + length
-            if position > length_of_file:
-                break
+    seems_whole = True
+    with path.open("rb") as file:
+        file.seek(len(_PNG_SIGNATURE))
+        while names[-1:] != [b"IEND"]:
+            start = file.read(8)
+            if len(start) < 8:
+                return names, False
+            length, name = struct.unpack(">I4s", start)
+            checksum = zlib.crc32(name)
+            while length:
+                # Piece by piece: a damaged length may be 4 GB.
+                piece = file.read(min(length, _READ_BYTES))
+                if not piece:
+                    return names, False
+                checksum = zlib.crc32(piece, checksum)
+                length -= len(piece)
+            stored = file.read(4)
+            if len(stored) < 4:
+                return names, False
+            if stored != checksum.to_bytes(4, "big"):
+                if name[:1].isupper():  # what is not needed has a lower-case name
+                    raise ImageError(
+                        f"{quoted(path)}: the file is damaged (wrong checksum in its part "
+                        f"{name.decode('latin-1')!r}): fetch or save it again"
+                    )
+                seems_whole = False
             names.append(name)
-    return names
+    return names, seems_whole

@@ -14,7 +14,7 @@ from deblur_lab.checkpoints import load_net
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import plain, range_faults, refuse
 from deblur_lab.console import say
-from deblur_lab.errors import ConfigurationError, DataError
+from deblur_lab.errors import ConfigurationError, DataError, DivergedError
 from deblur_lab.images import PICTURE_SUFFIXES, read_rgb, restore_tiled, to_tensor, to_uint8, write_png
 from deblur_lab.pictures import mask_overlay, trajectory_overlay
 from deblur_lab.tasks import Explaining, Restoration, restore
@@ -136,6 +136,8 @@ def restore_picture(
 
 
 def _write(target: Path, picture: NDArray[np.uint8], said: Restoration) -> None:
+    if not said.restored.isfinite().all():
+        raise DivergedError(f"what the network made of {target.name} is not finite: its weights are damaged")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_png(target, to_uint8(said.restored[0]))
     shown = [picture]

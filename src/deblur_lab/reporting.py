@@ -78,6 +78,8 @@ def _read(path: Path) -> Run:
         scores = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(scores, dict) or not isinstance(scores.get("results"), list):
+        raise DataError(f"{path} was not written by deblur_lab: it holds no results")
     folder = path.parent
     configuration = folder / "config.yaml"
     return Run(

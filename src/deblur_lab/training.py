@@ -132,6 +132,10 @@ def _train(config: DictConfig, folder: Path, resumed_from: Path | None) -> None:
         if settings["evaluate"]:
             trainer.test(task, datamodule, verbose=False)
             print_scores(scores.results)
+    except UserError:
+        if resumed_from is None and not _last(folder).exists():
+            _release(folder)
+        raise
     except SIGTERMException:
         command = shlex.join(["python", "-m", "deblur_lab.train", f"resume={folder}"])
         say(f"stopped by {'Ctrl-C' if ctrl_c.pressed else 'SIGTERM'}; go on with: {command}")
@@ -148,6 +152,8 @@ class _CtrlC:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.pressed = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            raise KeyboardInterrupt  # Lightning does not listen yet, or no more
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -162,6 +168,14 @@ def _claim(folder: Path, config: DictConfig) -> None:
             OmegaConf.save(config, file)
     except FileExistsError as error:
         raise _holds_a_run(folder) from error
+
+
+def _release(folder: Path) -> None:
+    """Take back what a run has written that was stopped by a mistake before its first checkpoint."""
+    for name in ("config.yaml", "metrics.csv"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / "checkpoints").rmdir()
 
 
 def _holds_a_run(folder: Path) -> ConfigurationError:
@@ -232,7 +246,6 @@ def _trainer(
         "val_check_interval": settings["val_every_steps"],
         "callbacks": [
             *callbacks,
-            LastCheckpoint(_last(folder), settings["checkpoint_every_steps"]),
             ModelCheckpoint(
                 checkpoints,
                 filename="best",
@@ -240,6 +253,7 @@ def _trainer(
                 mode="max",
                 enable_version_counter=False,
             ),
+            LastCheckpoint(_last(folder), settings["checkpoint_every_steps"]),
             Bars(leave=True),
         ],
         "logger": loggers,

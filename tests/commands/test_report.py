@@ -3,12 +3,12 @@
 import re
 import shutil
 
-from tests.commands.processes import forked, python_m
+from tests.commands.processes import forked
 from tests.commands.runs import results_of
 
 
 def test_a_run_on_one_page(own_run):
-    said = python_m("deblur_lab.report", f"runs={own_run}", cwd=own_run.parent).succeeded()
+    said = forked("deblur_lab.report", f"runs={own_run}", cwd=own_run.parent).succeeded()
     assert said.stdout.startswith("1 run(s) in ")
     page = (own_run / "report.html").read_text(encoding="utf-8")
     tables = (own_run / "report.md").read_text(encoding="utf-8")

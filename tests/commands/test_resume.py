@@ -1,9 +1,11 @@
 """A run that is stopped at any moment goes on as if it had not been."""
 
+import contextlib
 import re
 import shlex
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from tests.commands.conftest import STEPS, arguments_of_trained
 from tests.commands.processes import Ended, Running, forked
 from tests.commands.runs import assert_same_state, checkpoint_of, results_of, rows_of
 
-# As long as `trained`, and long enough to be stopped in between.
-LONG = ("trainer.max_steps=60", "val_every_steps=30", "evaluate=false")
+# Long enough to be stopped in between.
+LONG = ("trainer.max_steps=40", "val_every_steps=20", "evaluate=false")
 
 
 def logged(run: Path) -> int:
@@ -50,8 +52,11 @@ def test_killed_and_resumed_it_is_the_run_that_was_never_stopped(
     assert f"going on with run from step {reached}\n" in said
     assert_same_state(trained / "run", tmp_path / "run")
     assert results_of(trained / "run") == results_of(tmp_path / "run")
-    for name in ("metrics.csv", "scores.csv"):
-        assert (trained / "run" / name).read_text() == (tmp_path / "run" / name).read_text()
+    assert (trained / "run" / "scores.csv").read_text() == (tmp_path / "run" / "scores.csv").read_text()
+    # A step is logged when it is saved: a kill in between loses its row, and no other.
+    rows, all_rows = (rows_of(folder / "run" / "metrics.csv") for folder in (tmp_path, trained))
+    assert [row for row in all_rows if row not in rows] in ([], [all_rows[reached - 1]])
+    assert [row for row in rows if row not in all_rows] == []
     assert (
         checkpoint_of(tmp_path / "run", "best")["global_step"]
         == checkpoint_of(trained / "run", "best")["global_step"]
@@ -71,7 +76,7 @@ def test_sigterm_saves_the_step_and_tells_how_to_go_on(tmp_path, datasets):
     assert ended.stderr == ""
     assert ended.stdout.endswith("stopped by SIGTERM; go on with: python -m deblur_lab.train resume=run\n")
     reached = checkpoint_of(folder / "run")["global_step"]
-    assert 3 <= reached == logged(folder / "run") < 50
+    assert 3 <= reached == logged(folder / "run") < 40
 
     forked("deblur_lab.train", "resume=run", cwd=folder).succeeded()
     forked("deblur_lab.train", *arguments, "output=run", cwd=tmp_path).succeeded()
@@ -86,6 +91,21 @@ def test_ctrl_c_does_the_same(tmp_path, datasets):
     assert ended.stderr == ""
     assert ended.stdout.endswith("stopped by Ctrl-C; go on with: python -m deblur_lab.train resume=run\n")
     assert checkpoint_of(tmp_path / "run")["global_step"] == logged(tmp_path / "run")
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path, datasets):
+    # A step of minutes.
+    arguments = [*arguments_of_trained(datasets), "data.batch_size=4000", "data.micro_batch_size=1"]
+    running = Running("deblur_lab.train", *arguments, "output=run", cwd=tmp_path, forked=True)
+    running.wait_until((tmp_path / "run" / "config.yaml").exists)
+    time.sleep(1)
+    running.send(signal.SIGINT)
+    time.sleep(0.5)
+    with contextlib.suppress(ProcessLookupError):  # if it was not training yet, the first was enough
+        running.send(signal.SIGINT)
+    ended = running.ended(30)
+    assert ended.failed(130) == "stopped by Ctrl-C"
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_the_printed_command_can_be_pasted(tmp_path, datasets):

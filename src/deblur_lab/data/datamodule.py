@@ -15,6 +15,7 @@ from deblur_lab.data.layouts import refuse
 from deblur_lab.data.samples import SampleKey, Scene, SceneSet, Source, Split
 from deblur_lab.data.sampling import EvaluationSampler, StreamSampler
 from deblur_lab.data.sources import PictureScenes
+from deblur_lab.data.synthetic import SyntheticScenes
 from deblur_lab.data.transforms import blur_aware_corner, crop, random_corner, randomly_turned, require_patch
 from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.images import to_tensor
@@ -65,7 +66,7 @@ class TrainingPatches(Dataset[Sample]):
 
     A sample holds `blurry` and `sharp`, (3, P, P) float32 in [0, 1]; `mask`, (1, P, P) float32, 1 = blurred,
     all ones where it is not known, as `mask_known`, () bool, says; `seed`, () int64, for what is drawn at
-    random further on; `name` and `dataset`.
+    random further on; and `name`.
 
     Args:
         scenes: The scenes of each dataset.
@@ -127,7 +128,6 @@ class TrainingPatches(Dataset[Sample]):
             "mask_known": torch.tensor(scene.mask is not None),
             "seed": torch.tensor(noise_seed),
             "name": scene.name,
-            "dataset": key.dataset,
         }
 
 
@@ -237,12 +237,17 @@ class DeblurDataModule(L.LightningDataModule):
         """Find the scenes that a stage needs, and check their files; what was found before is kept.
 
         Raises:
-            DataError: A split is missing or empty; or all that is wrong with the files, in several lines.
+            DataError: A split is missing or empty; synthetic scenes are smaller than a training patch; or all
+                that is wrong with the files, in several lines.
         """
         missing = [split for split in _SPLITS_OF_STAGE[stage] if split not in self._scenes]
         found: dict[Split, list[SceneSet]] = {
             split: [source.scenes(split) for source in self.sources] for split in missing
         }
+        for source, scenes in zip(self.sources, found.get("train", []), strict=False):
+            if isinstance(scenes, SyntheticScenes):  # no files, and all of one size
+                width_px, height_px = scenes.size_px
+                require_patch(f"each scene of {source.name}", height_px, width_px, self.patch_size)
         if self.check_files:
             problems: dict[str, None] = {}  # a set in order: `val` may be a part of `test`
             for split, sets in found.items():

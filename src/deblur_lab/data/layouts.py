@@ -9,7 +9,6 @@ A symbolic link may point to anything inside the data folder; one that leaves it
 """
 
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from deblur_lab.images import PICTURE_SUFFIXES, ImageError, check_picture, quote
 Role = Literal["blurry", "sharp", "mask"]
 
 _SHOWN_NAMES = 5
-_SHOWN_PROBLEMS = 20
+_SHOWN_PROBLEMS = 200
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,12 @@ class Pair:
         blurry: The blurry picture.
         sharp: The sharp picture, of the same size.
         mask: The mask of what is blurred, of the same size; None where the dataset has none.
-        sequence: The video or series that the scene is from; empty where the names do not tell.
     """
 
     name: str
     blurry: Path
     sharp: Path
     mask: Path | None
-    sequence: str
 
 
 class Layout(Protocol):
@@ -67,23 +64,27 @@ class Layout(Protocol):
         ...
 
 
-def open_root(root: str | Path) -> Path:
-    """The data folder, absolute and with the links that lead to it followed.
+def open_root(root: str | Path, root_key: str = "data.root") -> Path:
+    """The data folder, absolute and with the links that lead to it followed; messages call it `root_key`.
 
     Raises:
         DataError: There is no such folder.
     """
     if not str(root):
-        raise DataError("data.root is empty: give the folder that holds the dataset")
+        raise DataError(f"{root_key} is empty: give the folder that holds the dataset")
     path = Path(os.path.expanduser(root))
     if not os.path.isdir(path):
         state = "is not a folder" if os.path.exists(path) else "does not exist"
-        raise DataError(f"data.root={quoted(path)} {state}: give the folder that holds the dataset")
+        raise DataError(f"{root_key}={quoted(path)} {state}: give the folder that holds the dataset")
     return path.resolve()
 
 
-def find_layout(root: Path, layouts: Sequence[Layout], subfolders: Sequence[str] = ()) -> tuple[Layout, Path]:
+def find_layout(
+    root: Path, layouts: Sequence[Layout], subfolders: Sequence[str] = (), root_key: str = "data.root"
+) -> tuple[Layout, Path]:
     """The first layout that fits, and the folder that it fits: `root` or one of its `subfolders`.
+
+    Messages call the root `root_key`.
 
     Raises:
         DataError: None fits; says what was looked for and what is there.
@@ -96,7 +97,7 @@ def find_layout(root: Path, layouts: Sequence[Layout], subfolders: Sequence[str]
     wanted = " or ".join(layout.description for layout in layouts)
     names = [entry.name for entry in _entries(root, root)]
     there = _listed(names) or "nothing"
-    raise DataError(f"data.root={quoted(root)} has no known layout: looked for {wanted}; it holds {there}")
+    raise DataError(f"{root_key}={quoted(root)} has no known layout: looked for {wanted}; it holds {there}")
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,6 @@ class PairedFolders:
             ),
             where=folder,
             partner=lambda role, path: places[role] / path.name,
-            sequence=_without_number,
             has_masks="mask" in places,
         )
 
@@ -242,7 +242,6 @@ class RawGoPro:
             self._files(root / split, root),
             where=root / split,
             partner=lambda role, path: path.parent.with_name(self._folder(role)) / path.name,
-            sequence=lambda name: name.rpartition("/")[0],
         )
 
     def _folder(self, role: Role) -> str:
@@ -295,7 +294,6 @@ class RawReLoBlur:
             self._files(pictures, masks, root),
             where=pictures,
             partner=partner,
-            sequence=lambda name: name.rpartition("/")[0],
             has_masks=masks is not None,
         )
 
@@ -321,8 +319,8 @@ def find_problems(
 ) -> list[str]:
     """Everything that keeps pairs from being used, each in one line.
 
-    Looked for are files that are missing, empty, cut off or otherwise unreadable (see `images.check_picture`,
-    which decodes no file that seems whole), pictures and masks whose size is not that of their partner, and
+    Looked for are files that are missing, empty, cut off or otherwise unreadable (`images.check_picture` says
+    what is seen in which format), pictures and masks whose size is not that of their partner, and
     pictures that are too small.
 
     Args:
@@ -336,22 +334,11 @@ def find_problems(
         return [problem for problems in found for problem in problems]
 
 
-def check_pairs(
-    pairs: Sequence[Pair], num_workers: int = 4, *, full: bool = False, smallest_px: int = 1
-) -> None:
-    """Refuse pairs that cannot be used, all of them at once; the arguments are those of `find_problems`.
-
-    Raises:
-        DataError: Of several lines: how many problems there are, and the first twenty.
-    """
-    refuse(find_problems(pairs, num_workers, full=full, smallest_px=smallest_px))
-
-
 def refuse(problems: Sequence[str]) -> None:
     """Raise what `find_problems` found, if anything.
 
     Raises:
-        DataError: Of several lines: how many problems there are, and the first twenty.
+        DataError: Of several lines: how many problems there are, and the first 200.
     """
     if not problems:
         return
@@ -371,7 +358,7 @@ def _problems_of(pair: Pair, full: bool, smallest_px: int) -> list[str]:
         if path is None:
             continue
         try:
-            sizes[path] = check_picture(path, full=full)
+            sizes[path] = check_picture(path, full=full, as_mask=path == pair.mask)
         except ImageError as error:
             known = path == pair.mask and path.is_file() and path.stat().st_size == 0
             hint = "; ReLoBlur's first release of masks is known for this (train/s09): take the later one"
@@ -397,7 +384,6 @@ def _joined(
     *,
     where: Path,
     partner: Callable[[Role, Path], Path],
-    sequence: Callable[[str], str],
     has_masks: bool = False,
 ) -> list[Pair]:
     """The files with equal names as pairs.
@@ -406,7 +392,6 @@ def _joined(
         files: What each file is, the name of its pair, and its path.
         where: The folder of the split, for messages.
         partner: Where the partner of a file in another role is expected.
-        sequence: The sequence of a pair, from its name.
         has_masks: Whether each pair needs a mask.
     """
     found: dict[Role, dict[str, Path]] = {"blurry": {}, "sharp": {}, "mask": {}}
@@ -427,8 +412,7 @@ def _joined(
     if unmasked:
         raise DataError(f"{len(unmasked)} picture(s) in {quoted(where)} have no mask: {_missing(unmasked)}")
     return [
-        Pair(name, blurry[name], sharp[name], masks[name] if has_masks else None, sequence(name))
-        for name in sorted(blurry)
+        Pair(name, blurry[name], sharp[name], masks[name] if has_masks else None) for name in sorted(blurry)
     ]
 
 
@@ -445,12 +429,6 @@ def _listed(names: list[str]) -> str:
 def _key(stem: str) -> str:
     """A name in Unicode's composed form; bytes that are no text become escapes, so that it can be printed."""
     return unicodedata.normalize("NFC", stem).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _without_number(name: str) -> str:
-    """The sequence in names such as `GOPR0384_11_00-000001`: what stands before the number at their end."""
-    match = re.fullmatch(r"(.+)[-_]\d+", name, flags=re.DOTALL)
-    return match[1] if match else ""
 
 
 def _pictures(folder: Path, root: Path) -> list[Path]:

@@ -79,6 +79,7 @@ class ReLoBlur:
         layout: Another layout than the published one; `masks` is then not looked at.
         val_images: `val` is an evenly spaced sample of at most so many test pairs, as the dataset has no
             validation split. The scores of a checkpoint that is chosen by it are optimistic.
+        root_key: The setting that `root` is given by, for messages.
 
     Raises:
         ConfigurationError: `val_images` is not positive.
@@ -94,20 +95,18 @@ class ReLoBlur:
         masks: str | None = "masks",
         layout: Layout | None = None,
         val_images: int = 50,
+        root_key: str = "data.root",
     ) -> None:
-        self.root = root
         self.protocol = protocol
-        self.val_images = _positive(val_images)
-        self._layouts: list[Layout] = [layout or RawReLoBlur(masks)]
+        self._splits = _Splits(root, [layout or RawReLoBlur(masks)], ("ReLoBlur",), val_images, root_key)
 
     def scenes(self, split: Split) -> PictureScenes:
-        """The scenes of a split.
+        """The scenes of a split; the folder is looked through when they are first asked for.
 
         Raises:
             DataError: The folder, the layout, the split or a partner is missing.
         """
-        pairs, note = _pairs(self.root, self._layouts, ("ReLoBlur",), split, self.val_images)
-        return PictureScenes(pairs, note=note)
+        return self._splits.scenes(split)
 
 
 class GoPro:
@@ -123,6 +122,7 @@ class GoPro:
             `blur_gamma`.
         layout: The only layout to look for; `blur` is then not looked at.
         val_images: As in `ReLoBlur`.
+        root_key: Likewise.
 
     Raises:
         ConfigurationError: `val_images` is not positive, or `blur` is neither of the two.
@@ -138,27 +138,26 @@ class GoPro:
         blur: Literal["blur", "blur_gamma"] = "blur",
         layout: Layout | None = None,
         val_images: int = 50,
+        root_key: str = "data.root",
     ) -> None:
-        self.root = root
         self.protocol = protocol
-        self.val_images = _positive(val_images)
         if blur not in ("blur", "blur_gamma"):
             raise ConfigurationError(f"data.blur={blur}: choose blur or blur_gamma")
-        self._layouts: list[Layout] = [RawGoPro(blur)]
+        layouts: list[Layout] = [RawGoPro(blur)]
         if blur == "blur":
             # Other layouts do not say which blur they hold, and by custom hold this one.
-            self._layouts += [PairedFolders("input", "target"), PairedFolders("blur", "sharp")]
+            layouts += [PairedFolders("input", "target"), PairedFolders("blur", "sharp")]
         if layout is not None:
-            self._layouts = [layout]
+            layouts = [layout]
+        self._splits = _Splits(root, layouts, ("GOPRO_Large",), val_images, root_key, blurred_all_over=True)
 
     def scenes(self, split: Split) -> PictureScenes:
-        """The scenes of a split.
+        """The scenes of a split; the folder is looked through when they are first asked for.
 
         Raises:
             DataError: The folder, the layout, the split or a partner is missing.
         """
-        pairs, note = _pairs(self.root, self._layouts, ("GOPRO_Large",), split, self.val_images)
-        return PictureScenes(pairs, blurred_all_over=True, note=note)
+        return self._splits.scenes(split)
 
 
 class Folder:
@@ -176,6 +175,7 @@ class Folder:
         holdout_every: Which pairs of an unsplit folder are kept for testing. None trains and scores on all of
             them: right for scoring a net that was trained on something else.
         val_images: As in `ReLoBlur`, where there is no `val` folder.
+        root_key: As in `ReLoBlur`.
 
     Raises:
         ConfigurationError: `val_images` is not positive, or `holdout_every` is less than two.
@@ -190,24 +190,23 @@ class Folder:
         layout: Layout | None = None,
         holdout_every: int | None = 10,
         val_images: int = 50,
+        root_key: str = "data.root",
     ) -> None:
-        self.root = root
         self.protocol = protocol
         self.name = name
-        self.val_images = _positive(val_images)
         folders = PairedFolders(mask="mask")
-        self._layouts: list[Layout] = [folders, HeldOutFolders(folders, holdout_every)]
+        layouts: list[Layout] = [folders, HeldOutFolders(folders, holdout_every)]
         if layout is not None:
-            self._layouts = [layout]
+            layouts = [layout]
+        self._splits = _Splits(root, layouts, (), val_images, root_key)
 
     def scenes(self, split: Split) -> PictureScenes:
-        """The scenes of a split.
+        """The scenes of a split; the folder is looked through when they are first asked for.
 
         Raises:
             DataError: The folder, the layout, the split or a partner is missing.
         """
-        pairs, note = _pairs(self.root, self._layouts, (), split, self.val_images)
-        return PictureScenes(pairs, note=note)
+        return self._splits.scenes(split)
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
@@ -216,23 +215,70 @@ def evenly_spaced(count: int, wanted: int) -> list[int]:
     return [(2 * index + 1) * count // (2 * chosen) for index in range(chosen)]
 
 
-def _pairs(
-    root: str | Path, layouts: Sequence[Layout], subfolders: Sequence[str], split: Split, val_images: int
-) -> tuple[list[Pair], str]:
-    """The pairs of a split, and what there is to say of them."""
-    layout, folder = find_layout(open_root(root), layouts, subfolders)
-    there = layout.splits(folder)
-    note = layout.note if isinstance(layout, HeldOutFolders) else ""
-    if split in there:
-        return layout.pairs(folder, split), note
-    if split == "val" and "test" in there:
-        pairs = layout.pairs(folder, "test")
-        return [pairs[index] for index in evenly_spaced(len(pairs), val_images)], "val is a sample of test"
-    if split == "test" and "val" in there:
-        return layout.pairs(folder, "val"), "test is val, as there is no test folder"
-    raise DataError(
-        f"{quoted(folder)} has no {split} split ({layout.description}): it has {', '.join(there)} alone"
-    )
+class _Splits:
+    """The scenes of each split of a folder, which is looked through once a split.
+
+    Args:
+        root: The folder.
+        layouts: The layouts to look for.
+        subfolders: Where below `root` to look for them, too.
+        val_images: See `ReLoBlur`.
+        root_key: See `ReLoBlur`.
+        blurred_all_over: See `PictureScenes`.
+
+    Raises:
+        ConfigurationError: `val_images` is not positive.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        layouts: Sequence[Layout],
+        subfolders: Sequence[str],
+        val_images: int,
+        root_key: str,
+        *,
+        blurred_all_over: bool = False,
+    ) -> None:
+        if val_images < 1:
+            raise ConfigurationError(f"data.val_images={val_images}: give 1 or more")
+        self._root = root
+        self._layouts = tuple(layouts)
+        self._subfolders = tuple(subfolders)
+        self._val_images = val_images
+        self._root_key = root_key
+        self._blurred_all_over = blurred_all_over
+        self._found: dict[Split, PictureScenes] = {}
+
+    def scenes(self, split: Split) -> PictureScenes:
+        """The scenes of a split.
+
+        Raises:
+            DataError: The folder, the layout, the split or a partner is missing.
+        """
+        if split not in self._found:
+            pairs, note = self._pairs(split)
+            self._found[split] = PictureScenes(pairs, blurred_all_over=self._blurred_all_over, note=note)
+        return self._found[split]
+
+    def _pairs(self, split: Split) -> tuple[Sequence[Pair], str]:
+        """The pairs of a split, and what there is to say of them."""
+        layout, folder = find_layout(
+            open_root(self._root, self._root_key), self._layouts, self._subfolders, self._root_key
+        )
+        there = layout.splits(folder)
+        note = layout.note if isinstance(layout, HeldOutFolders) else ""
+        if split in there:
+            return layout.pairs(folder, split), note
+        if split == "val" and "test" in there:
+            pairs = self.scenes("test").pairs
+            chosen = [pairs[index] for index in evenly_spaced(len(pairs), self._val_images)]
+            return chosen, "val is a sample of test"
+        if split == "test" and "val" in there:
+            return self.scenes("val").pairs, "test is val, as there is no test folder"
+        raise DataError(
+            f"{quoted(folder)} has no {split} split ({layout.description}): it has {', '.join(there)} alone"
+        )
 
 
 def _require_one_size(first: Path, size: tuple[int, ...], second: Path, other: tuple[int, ...]) -> None:
@@ -241,9 +287,3 @@ def _require_one_size(first: Path, size: tuple[int, ...], second: Path, other: t
             f"{quoted(first)} is {size[1]} x {size[0]} but {quoted(second)} is {other[1]} x {other[0]}: "
             "sizes differ, and neither is resized"
         )
-
-
-def _positive(val_images: int) -> int:
-    if val_images < 1:
-        raise ConfigurationError(f"data.val_images={val_images}: give 1 or more")
-    return val_images

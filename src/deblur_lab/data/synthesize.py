@@ -54,6 +54,8 @@ What is written below DIR, and what is then data.root:
 
 _KEYS = ("output", "layout", "variant", "train_scenes", "test_scenes", "size", "seed", "num_workers")
 _SMALLEST_SIZE_PX = 32
+LOADED = frozenset({"folder", "gopro", "reloblur"})
+"""Of what is written here, the choices of `data=` that there are: those that can be trained on at once."""
 _UNFINISHED = ".unfinished"
 
 Choice = TypeVar("Choice")
@@ -272,7 +274,7 @@ def _spare_cores() -> int:
 def _unfinished(output: Path) -> Iterator[Path]:
     """A folder inside the output folder for what is not finished; removed in the end, whatever happens.
 
-    One that a killed process has left is removed first.
+    One that a killed process has left is removed first, but on Windows, where it is refused as anything else.
     """
     folder = output / f"{_UNFINISHED}-{socket.gethostname()}-{os.getpid()}"
     try:
@@ -293,7 +295,9 @@ def _unfinished(output: Path) -> Iterator[Path]:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether this is a folder for what is not finished whose process has ended, on this machine."""
+    """Whether this is a folder for what is not finished whose process is known to have ended, on this machine."""
+    if os.name != "posix":
+        return False  # there the signal 0 is Ctrl-C
     mark, _, pid = path.name.rpartition("-")
     if mark != f"{_UNFINISHED}-{socket.gethostname()}" or not pid.isdecimal():
         return False
@@ -370,12 +374,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("stopped by Ctrl-C; nothing is left behind", 130)
     except _Terminated:
         return _fail("stopped by SIGTERM; nothing is left behind", 143)
-    from deblur_lab.config import configuration_root  # loads Hydra, for which --help need not wait
-
     layout = layout_of(settings)
     count = settings.train_scenes + settings.test_scenes
     _say(f"{count} pairs written in {seconds:.1f} s to {settings.output}")
-    if (configuration_root() / "conf" / "data" / f"{layout.data}.yaml").is_file():
+    if layout.data in LOADED:
         _say(f"next: {_next_command(settings, layout)}")
     return 0
 

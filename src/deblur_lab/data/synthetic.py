@@ -29,6 +29,9 @@ class SyntheticScenes:
         seed: Of all draws.
         fresh: Make other scenes in each epoch; otherwise the epoch changes nothing.
         cache_bytes: How much memory made scenes may take in this process; only used where not fresh.
+
+    Attributes:
+        size_px: Width and height of each.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class SyntheticScenes:
         self._kind = kind
         self._split: Split = split
         self._count = count
-        self._size_px = (width_px, height_px)
+        self.size_px = (width_px, height_px)
         self._seed = seed
         self._fresh = fresh
         self._free_bytes = cache_bytes
@@ -77,7 +80,7 @@ class SyntheticScenes:
             return self._made[index]
         epoch = epoch if self._fresh else 0
         rng = np.random.default_rng([self._seed, _STREAMS[self._split], epoch, index])
-        scene = self._kind.scene(name, rng, pictures(self._split), *self._size_px)
+        scene = self._kind.scene(name, rng, pictures(self._split), *self.size_px)
         if not self._fresh:
             self._keep(index, scene)
         return scene

@@ -104,7 +104,12 @@ class RestorationTask(L.LightningModule):
             if ema_decay is not None
             else None
         )
+        if self.ema is not None:
+            # It is not trained; and DDP waits for the gradients of all that is.
+            self.ema.requires_grad_(False)
         if compile_blocks:
+            # Blocks share their code, and each size of picture and of channels is a variant of it.
+            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
             for module in net.modules():
                 if getattr(module, "repeated", False):
                     # With sizes left open, PyTorch 2.14 fails to compile a layer norm before a convolution.
@@ -143,13 +148,13 @@ class RestorationTask(L.LightningModule):
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> Restoration:
         """Lightning's; callbacks score what it returns."""
-        return restore(self.evaluated_net, batch["blurry"])
+        return Restoration(self.evaluated_net(batch["blurry"]))
 
     def test_step(  # type: ignore[override]  # Lightning hands callbacks whatever a step returns
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> Restoration:
         """Lightning's; callbacks score what it returns."""
-        return restore(self.evaluated_net, batch["blurry"])
+        return Restoration(self.evaluated_net(batch["blurry"]))
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
         """Lightning's; the optimizer and its schedule, stepped once an optimizer step.
@@ -193,5 +198,9 @@ class EvaluationTask(L.LightningModule):
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> Restoration:
         """Lightning's; callbacks score what it returns."""
-        with torch.no_grad():
-            return restore(self.net, batch["blurry"])
+        return Restoration(self.net(batch["blurry"]))
+
+    @property
+    def evaluated_net(self) -> nn.Module:
+        """The network that is scored."""
+        return self.net
