@@ -110,7 +110,6 @@ def take_a_step(config: DictConfig) -> None:
         "mask_known": torch.tensor([True, False]),
         "seed": torch.tensor([1, 2]),
         "name": ["a", "b"],
-        "dataset": torch.tensor([0, 1]),
     }
     made = task.configure_optimizers()
     before = {name: parameter.detach().clone() for name, parameter in task.net.named_parameters()}
@@ -156,7 +155,6 @@ def test_every_dataset_is_built_and_drawn_from(data, tmp_path):
         for key, channels in (("blurry", 3), ("sharp", 3), ("mask", 1)):
             assert batch[key].shape == (4, channels, PATCH_PX, PATCH_PX)
             assert 0 <= batch[key].min() <= batch[key].max() <= 1
-        assert set(batch["dataset"].tolist()) == set(range(len(config.data.sources)))
     for source, loader in zip(datamodule.sources, datamodule.test_dataloader(), strict=True):
         pictures = list(loader)
         assert len(pictures) == 2

@@ -16,8 +16,6 @@ from deblur_lab.errors import ConfigurationError, DataError, MachineError
 from deblur_lab.images import (
     ImageError,
     check_picture,
-    image_size,
-    pad_to_multiple,
     quantise,
     quoted,
     read_mask,
@@ -56,7 +54,7 @@ def test_rgb_png_is_read_as_it_was_written(tmp_path: Path) -> None:
     image = picture()
     write_png(tmp_path / "a.png", image)
     assert np.array_equal(read_rgb(tmp_path / "a.png"), image)
-    assert image_size(tmp_path / "a.png") == (10, 6)
+    assert check_picture(tmp_path / "a.png") == (10, 6)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -143,7 +141,6 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     values = read_rgb(path)
     assert values.shape == seen.shape
     assert np.abs(values.astype(int) - seen).max() <= 4
-    assert image_size(path) == (seen.shape[1], seen.shape[0])
     assert check_picture(path) == (seen.shape[1], seen.shape[0])
 
 
@@ -154,7 +151,7 @@ def test_orientation_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
     path = tmp_path / "behind.png"
     path.write_bytes(raw_png(3, 2, 8, 0, b"\0\1\2\3" * 2, behind))
     assert read_rgb(path).shape == (3, 2, 3)
-    assert image_size(path) == (2, 3)
+    assert check_picture(path) == (2, 3)
 
 
 def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
@@ -168,6 +165,9 @@ def test_numbers_without_a_white_are_refused(tmp_path: Path, array: np.ndarray) 
     path = saved(tmp_path / "wide.tif", Image.fromarray(array))
     with pytest.raises(ImageError, match=r"wide\.tif: .* white is not defined: save it with 8 or 16 bits"):
         read_rgb(path)
+    with pytest.raises(ImageError, match="white is not defined"):
+        check_picture(path)
+    assert check_picture(path, as_mask=True) == (2, 2)
 
 
 def test_heic_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,14 +230,14 @@ def test_missing_files_folders_and_pipes(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=reason):
             read_rgb(tmp_path / name)
         with pytest.raises(ImageError, match=reason):
-            image_size(tmp_path / name)
+            check_picture(tmp_path / name)
     assert issubclass(ImageError, DataError)
 
 
 def test_pixel_bombs_are_refused_from_the_header(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(raw_png(60000, 60000, 8, 2, b"\0"))
-    for read in (read_rgb, read_mask, image_size, check_picture):
+    for read in (read_rgb, read_mask, check_picture):
         with pytest.raises(ImageError, match=r"bomb\.png: 60000 x 60000 pixels .* max_pixels=200000000"):
             read(bomb)
     write_png(tmp_path / "small.png", picture())
@@ -252,7 +252,7 @@ def test_our_limit_is_the_only_one_and_pillows_is_left_alone(
     before = Image.MAX_IMAGE_PIXELS
     large = tmp_path / "large.png"
     large.write_bytes(raw_png(20000, 20000, 8, 2, b"\0"))  # Pillow refuses 179 megapixels, warns of 89
-    assert image_size(large, max_pixels=400_000_000) == (20000, 20000)
+    assert check_picture(large, max_pixels=400_000_000) == (20000, 20000)
     assert before == Image.MAX_IMAGE_PIXELS
     assert not recwarn.list
 
@@ -271,13 +271,37 @@ def test_cut_off_files_are_seen_without_decoding_all(tmp_path: Path, kind: str) 
     assert read_rgb(path).shape == (64, 64, 3)
 
 
-def test_damage_inside_a_file_is_seen_by_decoding(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_seen_in_a_png(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write_png(path, picture(64, 64))
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-    assert check_picture(path) == (64, 64)
+    data = path.read_bytes()
+    start = data.index(b"IDAT") + 4
+    for place in (start, len(data) // 2, len(data) - 17, len(data) - 13):  # the last are the checksum's
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(
+            ImageError, match=r"a\.png: the file is damaged \(wrong checksum .*'IDAT'\)"
+        ) as caught:
+            check_picture(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_damage_in_what_a_picture_does_not_need_is_left_to_the_decoder(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    behind = bytearray(png_chunk(b"tIME", bytes(7)))
+    behind[-1] ^= 1
+    path.write_bytes(raw_png(3, 2, 8, 0, b"\0\1\2\3" * 2, bytes(behind)))
+    assert check_picture(path) == (3, 2)
+    assert read_rgb(path).shape == (2, 3, 3)
+
+
+def test_pixels_that_were_written_wrong_are_seen_by_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    right = raw_png(3, 2, 8, 0, b"\0\1\2\3" * 2)
+    pixels = zlib.compress(b"\0\1\2\3" * 2)
+    path.write_bytes(right.replace(png_chunk(b"IDAT", pixels), png_chunk(b"IDAT", b"\xff" * len(pixels))))
+    assert check_picture(path) == (3, 2)
     with pytest.raises(ImageError, match=r"a\.png: cannot be read"):
         check_picture(path, full=True)
 
@@ -361,17 +385,6 @@ def test_quantise_is_what_a_stored_picture_holds(dtype: torch.dtype) -> None:
     assert np.array_equal(to_uint8(stored), to_uint8(image))
     batch = image[None].expand(2, -1, -1, -1)
     assert torch.equal(quantise(batch)[1], stored)
-
-
-@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 5), (16, 16), (17, 31), (9, 40)])
-def test_pad_to_multiple(mode: str, height: int, width: int) -> None:
-    image = torch.rand(2, 3, height, width) + 0.5
-    padded = pad_to_multiple(image, 16, mode)
-    assert padded.shape == (2, 3, -(-height // 16) * 16, -(-width // 16) * 16)
-    assert torch.equal(padded[..., :height, :width], image)
-    outside = padded[..., height:, :]
-    assert (outside == 0).all() if mode == "constant" else (outside >= 0.5).all()
 
 
 # Tiles

@@ -61,6 +61,7 @@ def evaluate(config: DictConfig) -> None:
         "trained_by": {key: record.get(key) for key in ("version", "commit")},
         "trained_on": [_name(source) for source in record["config"]["data"]["sources"]],
         "seed": settings["seed"],
+        "precision": settings["trainer"]["precision"],
         **provenance(settings["trainer"]["accelerator"]),
     }
     converter = Converter(size_px, _CONVERTER[wanted])

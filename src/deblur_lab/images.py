@@ -122,7 +122,7 @@ def check_picture(
     As much is looked at as the format needs, and not more, for there may be thousands of pictures:
 
     - PNG: all bytes are read and the checksum of every chunk is compared, but nothing is decompressed.
-    - JPEG: the header, and the end marker. Damage between them is seen with `full` alone. A JPEG without the
+    - JPEG: the header and the end marker; damage between them is seen with `full` at most. A file without the
       marker is decoded, and only refused where that fails, as phones append data.
     - Other formats, which have neither, are decoded.
 

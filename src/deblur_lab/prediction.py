@@ -88,6 +88,7 @@ def pictures_in(source: Path, output: Path) -> list[Path]:
         path
         for path in source.rglob("*")
         if path.suffix.lower() in PICTURE_SUFFIXES
+        and not path.name.startswith(".")
         and path.is_file()
         and written not in path.absolute().parents
     )

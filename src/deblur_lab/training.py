@@ -32,6 +32,7 @@ from deblur_lab.tasks import RestorationTask
 # What a resumed run may do differently without becoming another run.
 CHANGEABLE_ON_RESUME = (
     "checkpoint_every_steps",
+    "data.micro_batch_size",
     "data.num_workers",
     "data.root",
     "data.gopro_root",
@@ -93,6 +94,7 @@ def _train(config: DictConfig, folder: Path, resumed_from: Path | None) -> None:
         "checkpoint": str(_last(folder)),
         "seed": settings["seed"],
         "max_steps": settings["trainer"]["max_steps"],
+        "precision": settings["trainer"]["precision"],
         **made_by,
     }
     converter = Converter(settings["data"]["patch_size"])

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from deblur_lab.data.datamodule import DeblurDataModule, EvaluationPictures, TrainingPatches, plan_batches
 from deblur_lab.data.samples import SampleKey, Scene, Source, Split
+from deblur_lab.data.scenes import LocalMotion
 from deblur_lab.data.sources import Folder
+from deblur_lab.data.synthetic import SyntheticSource
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import ImageError
 
@@ -134,7 +136,6 @@ def test_a_training_batch_holds_what_tasks_expect() -> None:
     assert batch["blurry"].shape == batch["sharp"].shape == (4, 3, 8, 8)
     assert batch["mask"].shape == (4, 1, 8, 8)
     assert batch["blurry"].dtype == batch["mask"].dtype == torch.float32
-    assert batch["dataset"].tolist() == [0, 1, 0, 1]
     assert batch["mask_known"].dtype == torch.bool
     assert batch["mask_known"].tolist() == [True, False, True, False]
     assert batch["seed"].dtype == torch.int64
@@ -335,6 +336,20 @@ def test_whatever_is_wrong_with_files_is_said_before_training(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"smaller than data\.patch_size=13: data\.patch_size=12 at most"):
         module(folders(tmp_path), patch_size=13).setup("fit")
     module(folders(tmp_path), patch_size=13).setup("test")
+
+
+def test_a_patch_larger_than_synthetic_scenes_is_refused_before_training() -> None:
+    def source(**options: Any) -> SyntheticSource:
+        return SyntheticSource(LocalMotion(), None, size_px=(64, 48), train_scenes=2, **options)
+
+    data = module([MemorySource("one", 2), source(name="made up")], patch_size=49, check_files=False)
+    with pytest.raises(
+        DataError, match=r"^each scene of made up is 64 x 48, but data\.patch_size=49 .* 49 x 49"
+    ) as caught:
+        data.setup("fit")
+    assert "\n" not in str(caught.value)
+    data.setup("test")
+    module([source()], patch_size=48).setup("fit")
 
 
 def test_evaluation_needs_no_training_files(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from deblur_lab.data.layouts import (
     PairedFolders,
     RawGoPro,
     RawReLoBlur,
-    check_pairs,
     find_layout,
     find_problems,
     open_root,
+    refuse,
 )
 from deblur_lab.errors import ConfigurationError, DataError
 
@@ -51,6 +51,8 @@ def test_a_root_that_is_missing_or_no_folder_is_named(tmp_path: Path) -> None:
         open_root(str(tmp_path / "file"))
     with pytest.raises(DataError, match=r"data\.root is empty"):
         open_root("")
+    with pytest.raises(DataError, match=r"^data\.gopro_root=.*/none does not exist: give"):
+        open_root(tmp_path / "none", "data.gopro_root")
 
 
 def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +70,8 @@ def test_an_unknown_layout_says_what_was_looked_for_and_what_is_there(tmp_path: 
     )
     assert "pictures0, pictures1, pictures2, pictures3, pictures4 and 2 more" in message
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="it holds nothing"):
-        find_layout(tmp_path / "empty", [RawReLoBlur()])
+    with pytest.raises(DataError, match=r"^data\.x=.*it holds nothing"):
+        find_layout(tmp_path / "empty", [RawReLoBlur()], root_key="data.x")
 
 
 # The layouts
@@ -92,7 +94,6 @@ def test_raw_reloblur(tmp_path: Path) -> None:
         folder / "00_blur.png",
         folder / "00_sharp.png",
         tmp_path / "masks/train/s01/02/00.png",
-        "s01/02",
     )
     assert RawReLoBlur(masks=None).pairs(tmp_path, "test")[0].mask is None
 
@@ -134,7 +135,6 @@ def test_raw_gopro(tmp_path: Path, blur: str) -> None:
         folder / blur / "000001.png",
         folder / "sharp/000001.png",
         None,
-        "GOPR0372_07_01",
     )
 
 
@@ -155,7 +155,6 @@ def test_paired_folders(tmp_path: Path) -> None:
             tmp_path / f"train/input/{stem}.png",
             tmp_path / f"train/target/{stem}.jpg",
             None,
-            "GOPR0384_11_00",
         )
     ]
 
@@ -317,7 +316,6 @@ def pairs_of(root: Path, names: str, mask: bool = False) -> list[Pair]:
             write(root / f"blurry/{name}.png"),
             write(root / f"sharp/{name}.png"),
             write(root / f"mask/{name}.png") if mask else None,
-            "",
         )
         for name in names
     ]
@@ -325,8 +323,9 @@ def pairs_of(root: Path, names: str, mask: bool = False) -> list[Pair]:
 
 def test_good_pairs_pass(tmp_path: Path) -> None:
     pairs = pairs_of(tmp_path, "abc", mask=True)
-    check_pairs(pairs, smallest_px=24)
-    check_pairs(pairs, full=True)
+    assert find_problems(pairs, smallest_px=24) == []
+    assert find_problems(pairs, full=True) == []
+    refuse([])
     assert find_problems([]) == []
 
 
@@ -345,7 +344,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     assert pairs[6].mask is not None
     write(pairs[6].mask, 32, 8)
     with pytest.raises(DataError) as caught:
-        check_pairs(pairs, smallest_px=16)
+        refuse(find_problems(pairs, smallest_px=16))
     lines = str(caught.value).splitlines()
     assert lines[0] == "7 problem(s) with the pictures; mend or remove these files:"
     expected = [
@@ -365,20 +364,40 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     missing = tmp_path / "missing.png"
     good = write(tmp_path / "good.png")
-    pairs = [Pair(str(number), good, missing, None, "") for number in range(30)]
+    pairs = [Pair(str(number), good, missing, None) for number in range(203)]
     with pytest.raises(DataError) as caught:
-        check_pairs(pairs)
+        refuse(find_problems(pairs[:200]))
+    assert str(caught.value).count("there is no such file") == 200
+    assert "more" not in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        refuse(find_problems(pairs))
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("30 problem(s)")
-    assert len(lines) == 22
-    assert lines[-1].strip() == "and 10 more"
+    assert lines[0].startswith("203 problem(s)")
+    assert len(lines) == 202
+    assert lines[-1].strip() == "and 3 more"
 
 
-def test_damage_inside_a_file_is_found_by_a_full_check(tmp_path: Path) -> None:
-    (pair,) = pairs_of(tmp_path, "a")
-    data = bytearray(pair.sharp.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    pair.sharp.write_bytes(data)
-    assert find_problems([pair]) == []
-    (problem,) = find_problems([pair], full=True)
-    assert problem.startswith(f"{pair.sharp}: cannot be read")
+def test_damage_and_missing_ends_are_found_in_every_format(tmp_path: Path) -> None:
+    names = ["damaged.png", "cut.tif", "cut.webp", "cut.bmp", "cut.jp2", "cut.gif", "cut.jpg", "cut.ppm"]
+    pairs = [Pair(name, write(tmp_path / "blurry.png"), write(tmp_path / name), None) for name in names]
+    assert find_problems(pairs) == []
+    for pair in pairs:
+        data = bytearray(pair.sharp.read_bytes())
+        if pair.name.startswith("cut"):
+            data = data[: len(data) * 3 // 4]
+        else:
+            start = data.index(b"IDAT") + 500
+            data[start : start + 200] = bytes(value ^ 0xFF for value in data[start : start + 200])
+        pair.sharp.write_bytes(data)
+    problems = find_problems(pairs)
+    assert [problem.partition(": ")[0] for problem in problems] == [str(pair.sharp) for pair in pairs]
+    assert "damaged (wrong checksum in its part 'IDAT')" in problems[0]
+
+
+def test_numbers_without_a_white_are_found_in_pictures_and_allowed_in_masks(tmp_path: Path) -> None:
+    (good,) = pairs_of(tmp_path, "a")
+    Image.fromarray(np.ones((24, 32), np.float32)).save(tmp_path / "float.tif")
+    wide = tmp_path / "float.tif"
+    (problem,) = find_problems([Pair("a", good.blurry, wide, None)])
+    assert problem.startswith(f"{wide}: floating-point numbers, in which white is not defined")
+    assert find_problems([Pair("a", good.blurry, good.sharp, wide)]) == []

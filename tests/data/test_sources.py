@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_lab.data.layouts import PairedFolders
-from deblur_lab.data.samples import SceneSet, Source
+from deblur_lab.data.layouts import Pair, PairedFolders
+from deblur_lab.data.samples import SceneSet, Source, Split
 from deblur_lab.data.sources import Folder, GoPro, ReLoBlur, evenly_spaced
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import ImageError
@@ -138,6 +138,7 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
     assert source.scenes("train").load(0).mask is None
     assert source.scenes("test").note == "test is val, as there is no test folder"
     write_pairs(tmp_path / "test", "blurry", "sharp", 4)
+    source = Folder(tmp_path, PROTOCOL, name="mine")
     assert [len(source.scenes(split)) for split in ("train", "val", "test")] == [3, 2, 4]
 
 
@@ -180,3 +181,33 @@ def test_files_that_change_during_a_run_are_named(tmp_path: Path) -> None:
 def test_a_missing_root_is_named(tmp_path: Path, source: type[ReLoBlur] | type[GoPro] | type[Folder]) -> None:
     with pytest.raises(DataError, match=r"data\.root=.*none does not exist"):
         source(tmp_path / "none", PROTOCOL).scenes("train")
+    with pytest.raises(DataError, match=r"^data\.own_root=.*none does not exist"):
+        source(tmp_path / "none", PROTOCOL, root_key="data.own_root").scenes("train")
+
+
+def test_a_folder_is_looked_through_once_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "test"):
+        write_pairs(tmp_path / split, "blurry", "sharp", 2)
+    looked: list[str] = []
+    pairs = PairedFolders.pairs
+
+    def counted(self: PairedFolders, root: Path, split: Split) -> list[Pair]:
+        looked.append(split)
+        return pairs(self, root, split)
+
+    monkeypatch.setattr(PairedFolders, "pairs", counted)
+    source = Folder(tmp_path, PROTOCOL)
+    first = source.scenes("test")
+    assert source.scenes("test") is first
+    assert len(source.scenes("val")) == len(source.scenes("train")) == 2
+    assert looked == ["test", "train"]
+    assert len(Folder(tmp_path, PROTOCOL).scenes("test")) == 2
+    assert looked == ["test", "train", "test"]
+
+
+def test_a_folder_that_could_not_be_read_is_looked_for_again(tmp_path: Path) -> None:
+    source = Folder(tmp_path, PROTOCOL)
+    with pytest.raises(DataError, match="no known layout"):
+        source.scenes("test")
+    write_pairs(tmp_path / "test", "blurry", "sharp", 2)
+    assert len(source.scenes("test")) == 2

@@ -2,16 +2,19 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_lab.data.synthesize import main
+from deblur_lab.config import configuration_root
+from deblur_lab.data.synthesize import LOADED, _is_abandoned, main
 from deblur_lab.data.writers import LAYOUTS, frames
 from deblur_lab.errors import MachineError
 
@@ -229,6 +232,25 @@ def test_paths_are_taken_as_typed(tmp_path, capsys):
     assert write(output, "reloblur") == 0
     assert (output / "dataset").is_dir()
     assert f"data=reloblur 'data.root={output}'" in capsys.readouterr().out
+
+
+def test_what_can_be_loaded_at_once_is_what_there_is_a_choice_for(tmp_path, capsys):
+    choices = {path.stem for path in (configuration_root() / "conf" / "data").glob("*.yaml")}
+    written = {layout.data for variants in LAYOUTS.values() for layout in variants.values()}
+    assert written & choices == LOADED
+    assert write(tmp_path / "hide", "hide") == 0
+    assert "next:" not in capsys.readouterr().out
+    assert write(tmp_path / "folder", "folder") == 0
+    assert "next: python -m deblur_lab.train model=m2aenet data=folder" in capsys.readouterr().out
+
+
+def test_what_a_killed_process_left_is_not_looked_into_on_windows(tmp_path, monkeypatch):
+    def kill(pid, number):
+        raise AssertionError("on Windows this is Ctrl-C")
+
+    left = tmp_path / f".unfinished-{socket.gethostname()}-1"
+    monkeypatch.setattr("deblur_lab.data.synthesize.os", SimpleNamespace(name="nt", kill=kill))
+    assert not _is_abandoned(left)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from deblur_lab.errors import DivergedError
 from deblur_lab.losses import LocalBlurLoss, ReconstructionLoss
 from deblur_lab.models import M2AENet, NAFNet
 from deblur_lab.tasks import LocalDeblurring, RestorationTask, restore, warmup_cosine
@@ -124,6 +125,20 @@ def test_gumbel_noise_comes_with_the_sample_not_from_the_global_generator():
     second = trained.loss_parts(batch())
     for name, part in first.items():
         assert torch.equal(part, second[name]), name
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_samples():
+    trained = task()
+    before = weights(trained.net)
+    poisoned = {**batch(), "name": ["a.png", "b.png"]}
+    poisoned["sharp"][1, 0, 3, 3] = float("nan")
+    trainer = L.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(DivergedError, match=r"not finite at step 0, on a\.png, b\.png"):
+        trainer.fit(trained, DataLoader([poisoned], batch_size=None))
+    assert all(torch.equal(value, before[key]) for key, value in trained.net.state_dict().items())
 
 
 def test_patches_that_the_network_would_pad_are_refused():

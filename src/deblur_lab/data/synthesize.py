@@ -295,7 +295,7 @@ def _unfinished(output: Path) -> Iterator[Path]:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether this is a folder for what is not finished whose process is known to have ended, on this machine."""
+    """Whether this is a folder for what is not finished whose process surely has ended, on this machine."""
     if os.name != "posix":
         return False  # there the signal 0 is Ctrl-C
     mark, _, pid = path.name.rpartition("-")

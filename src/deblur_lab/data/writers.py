@@ -219,7 +219,9 @@ LAYOUTS: Mapping[str, Mapping[str, WrittenLayout]] = MappingProxyType(
                 root="GOPRO_Large",
                 kind_in_light=_SHAKE,
             ),
-            "relaid": WrittenLayout("gopro", _RELAID, _VIDEO_SHAKE, _gopro_relaid),
+            "relaid": WrittenLayout(
+                "gopro", "{train,test}/{input,target}/NAME.png", _VIDEO_SHAKE, _gopro_relaid
+            ),
             "flat": WrittenLayout(
                 "gopro", "{train,test}/{blur,sharp}/SEQ_NNN.png", _VIDEO_SHAKE, _gopro_flat
             ),

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from deblur_lab.errors import ConfigurationError
+from deblur_lab.errors import ConfigurationError, DivergedError
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -128,6 +128,10 @@ class RestorationTask(L.LightningModule):
         """Lightning's; the loss of a batch, its parts logged as ``train/loss_<part>``."""
         parts = self.loss_parts(batch)
         loss = cast(RestorationLoss, self.loss).total(parts)
+        if not loss.isfinite():
+            # Before the update, so that the newest checkpoint is of use.
+            names = ", ".join(map(str, batch.get("name", ())))
+            raise DivergedError(f"the loss is not finite at step {self.global_step}, on {names}")
         count = len(batch["blurry"])
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
         self.log_dict({f"train/loss_{name}": part.detach() for name, part in parts.items()}, batch_size=count)
