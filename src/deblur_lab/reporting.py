@@ -20,7 +20,13 @@ from deblur_lab.errors import DataError
 
 # Wider pictures are shrunk for the page, which a browser would do anyway.
 _PICTURE_WIDTH_PX = 1600
-_CURVES = (("train/loss", "training loss"), ("val/psnr_db", "validation PSNR (dB)"))
+_CURVES = (
+    ("train/loss", "training loss, and its running mean"),
+    ("val/psnr_db", "validation PSNR (dB)"),
+    ("val/weighted_psnr_db", "validation weighted PSNR (dB)"),
+)
+# A longer curve is noise, in which a running mean over a tenth of it shows the trend.
+_NOISY_POINTS = 40
 
 
 @dataclass(frozen=True)
@@ -194,11 +200,20 @@ def _curve(run: Run, name: str, title: str) -> str:
     steps, values = [point[0] for point in points], [point[1] for point in points]
     low, high, first, last = min(values), max(values), steps[0], steps[-1]
     width, height, left, top = 420, 160, 58, 26
-    path = " ".join(
-        f"{left + (step - first) / max(1, last - first) * width:.1f},"
-        f"{top + (high - value) / ((high - low) or 1) * height:.1f}"
-        for step, value in points
-    )
+
+    def line(shown: Sequence[float], kind: str) -> str:
+        path = " ".join(
+            f"{left + (step - first) / max(1, last - first) * width:.1f},"
+            f"{top + (high - value) / ((high - low) or 1) * height:.1f}"
+            for step, value in zip(steps, shown, strict=True)
+        )
+        return f'<polyline points="{path}" class="{kind}"/>'
+
+    lines = line(values, "raw" if len(values) > _NOISY_POINTS else "")
+    if len(values) > _NOISY_POINTS:
+        reach = len(values) // 20
+        windows = (values[max(0, at - reach) : at + reach + 1] for at in range(len(values)))
+        lines += line([sum(window) / len(window) for window in windows], "")
     bottom = top + height
     return (
         f'<svg viewBox="0 0 {left + width + 12} {bottom + 26}" role="img" aria-label="{title}">'
@@ -208,7 +223,7 @@ def _curve(run: Run, name: str, title: str) -> str:
         f'<text x="{left - 6}" y="{bottom}" text-anchor="end">{low:.4g}</text>'
         f'<text x="{left}" y="{bottom + 18}">step {first}</text>'
         f'<text x="{left + width}" y="{bottom + 18}" text-anchor="end">{last}</text>'
-        f'<polyline points="{path}"/></svg>'
+        f"{lines}</svg>"
     )
 
 
@@ -239,7 +254,7 @@ td:last-child { font-weight: 600; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; } svg { width: 420px; max-width: 100%; }
 svg text { font-size: 12px; fill: var(--soft); } svg .title { fill: var(--ink); font-size: 13px; }
 svg .axis { fill: none; stroke: var(--line); }
-polyline { fill: none; stroke: var(--accent); stroke-width: 1.6; }
+polyline { fill: none; stroke: var(--accent); stroke-width: 1.6; } polyline.raw { opacity: .3; stroke-width: 1; }
 figure { margin: 1rem 0; } img { max-width: 100%; border-radius: 4px; display: block; }
 pre { overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; color: var(--soft); }
 </style>
