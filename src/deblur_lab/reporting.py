@@ -254,7 +254,8 @@ td:last-child { font-weight: 600; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; } svg { width: 420px; max-width: 100%; }
 svg text { font-size: 12px; fill: var(--soft); } svg .title { fill: var(--ink); font-size: 13px; }
 svg .axis { fill: none; stroke: var(--line); }
-polyline { fill: none; stroke: var(--accent); stroke-width: 1.6; } polyline.raw { opacity: .3; stroke-width: 1; }
+polyline { fill: none; stroke: var(--accent); stroke-width: 1.6; }
+polyline.raw { opacity: .3; stroke-width: 1; }
 figure { margin: 1rem 0; } img { max-width: 100%; border-radius: 4px; display: block; }
 pre { overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; color: var(--soft); }
 </style>
