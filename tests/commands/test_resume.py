@@ -13,7 +13,7 @@ import yaml
 
 from tests.commands.conftest import STEPS, arguments_of_trained
 from tests.commands.processes import Ended, Running, forked
-from tests.commands.runs import assert_same_state, checkpoint_of, results_of, rows_of
+from tests.commands.runs import assert_same_state, checkpoint_of, largest_difference, results_of, rows_of
 
 # Long enough to be stopped in between.
 LONG = ("trainer.max_steps=40", "val_every_steps=20", "evaluate=false")
@@ -82,6 +82,21 @@ def test_sigterm_saves_the_step_and_tells_how_to_go_on(tmp_path, datasets):
     forked("deblur_lab.train", *arguments, "output=run", cwd=tmp_path).succeeded()
     assert_same_state(folder / "run", tmp_path / "run")
     assert (folder / "run" / "metrics.csv").read_text() == (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def test_resumed_with_another_share_a_device_it_goes_on_in_the_same_order_and_saves(tmp_path, datasets):
+    """As on another number of devices: a step then takes another number of batches."""
+    arguments = [*arguments_of_trained(datasets), "data.micro_batch_size=1", *LONG]
+    stopped(signal.SIGTERM, *arguments, cwd=tmp_path)
+    said = forked("deblur_lab.train", "resume=run", "data.micro_batch_size=2", cwd=tmp_path).succeeded()
+    assert "x 2 x 1 accumulated" in said.stdout
+    forked("deblur_lab.train", *arguments, "output=whole", cwd=tmp_path).succeeded()
+    assert checkpoint_of(tmp_path / "run")["global_step"] == 40
+    assert largest_difference(tmp_path / "run", tmp_path / "whole") < 2e-5
+    steps, all_steps = (
+        [row["step"] for row in rows_of(tmp_path / name / "metrics.csv")] for name in ("run", "whole")
+    )
+    assert steps == all_steps
 
 
 def test_ctrl_c_does_the_same(tmp_path, datasets):
