@@ -9,7 +9,9 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from deblur_lab import load_model
 from deblur_lab.checkpoints import AtomicCheckpoints, load_net, load_weights, read_checkpoint
 from deblur_lab.errors import CheckpointError, MachineError, UserError
 from deblur_lab.models import M2AENet, NAFNet
@@ -56,7 +58,7 @@ def test_missing_files_folders_and_other_contents_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="holds a list"):
         read_checkpoint(tmp_path / "list.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match="not written by deblur_lab"):
+    with pytest.raises(CheckpointError, match=r"other\.ckpt is of no network that is known here: 0 tensors"):
         load_net(tmp_path / "other.ckpt")
 
 
@@ -87,6 +89,30 @@ def test_weights_of_nafnet_start_an_m2aenet(tmp_path):
     assert all(key.startswith(("mask_predictors", "analyzers")) or ".dconv." in key for key in left)
     with pytest.raises(CheckpointError, match="missing"):
         load_weights(started, {"state_dict": state}, tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors", "net=32 [final].ckpt"])
+def test_published_weights_are_loaded_from_any_kind_of_file(tmp_path, name):
+    net = NAFNet(4, [1, 2], 1, [1, 1]).eval()
+    torch.nn.init.normal_(net.ending.weight)
+    path = tmp_path / name
+    if path.suffix == ".safetensors":
+        save_file(net.state_dict(), path)
+    else:
+        torch.save({"params": net.state_dict()}, path)
+    blurry = torch.rand(1, 3, 9, 14)
+    assert torch.equal(load_model(path)(blurry), net(blurry))
+    started = NAFNet(4, [1, 2], 1, [1, 1])
+    assert load_weights(started, read_checkpoint(path), path) == []
+    assert torch.equal(started.ending.weight, net.ending.weight)
+
+
+def test_a_damaged_safetensors_file_is_named(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_file(NAFNet(4, [1], 1, [1]).state_dict(), path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(CheckpointError, match=r"net\.safetensors cannot be read"):
+        read_checkpoint(path)
 
 
 def test_weights_of_another_size_are_told_apart(tmp_path):

@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from deblur_lab.config import build
 from deblur_lab.errors import CheckpointError, MachineError
+from deblur_lab.models import NAFNet
+from deblur_lab.models.published import nafnet_of, weights_of
 
 RECORD_KEY = "deblur_lab"
 
@@ -105,7 +109,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise CheckpointError(f"checkpoint {path} is a folder: name a file, as {path}/checkpoints/last.ckpt")
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
         contents = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read, it is truncated or damaged ({error})"
+        ) from error
     except pickle.UnpicklingError as error:
         # PyTorch's own words advise to run the file.
         raise CheckpointError(f"checkpoint {path} is refused: {_suspicion(path)}") from error
@@ -130,29 +140,19 @@ def _suspicion(path: Path) -> str:
     return "it is damaged, or not made of plain containers and tensors alone"
 
 
-def record_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """What a checkpoint of ours says of its run: ``config``, ``version``, ``commit``.
-
-    Raises:
-        CheckpointError: it is not one of ours.
-    """
-    record = checkpoint.get(RECORD_KEY)
-    if not isinstance(record, dict) or "config" not in record:
-        keys = ", ".join(list(map(str, checkpoint))[:5])
-        raise CheckpointError(f"checkpoint {path} was not written by deblur_lab (it holds {keys})")
-    return record
-
-
 def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a checkpoint, in eval mode on the CPU, and the record of the run that trained it.
 
-    The average of the weights is taken where the run kept one.
+    The average of the weights is taken where the run kept one. Of a file that others published, the net and
+    its size are found from its weights, and the record is empty.
 
     Raises:
-        CheckpointError: the file cannot be read, is not ours, or its weights do not fit its network.
+        CheckpointError: the file cannot be read, is of an unknown network, or its weights do not fit it.
     """
     checkpoint = read_checkpoint(path)
-    record = record_of(checkpoint, path)
+    if RECORD_KEY not in checkpoint:
+        return _published(checkpoint, path), {}
+    record = checkpoint[RECORD_KEY]
     try:
         node = record["config"]["model"]["net"]
     except (KeyError, TypeError) as error:
@@ -166,6 +166,13 @@ def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Mod
         raise CheckpointError(f"checkpoint {path} names a {type(net).__name__} as its network")
     load_weights(net, checkpoint, path)
     return net.eval(), record
+
+
+def _published(checkpoint: Mapping[str, Any], path: Path) -> NAFNet:
+    try:
+        return nafnet_of(weights_of(checkpoint))
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {path} is of no network that is known here: {error}") from error
 
 
 def load_weights(
@@ -187,11 +194,13 @@ def load_weights(
             the first five of each.
     """
     state = checkpoint.get("state_dict")
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"checkpoint {path} holds no state_dict")
-    averaged = "ema.module."
-    prefix = averaged if any(key.startswith(averaged) for key in state) else "net."
-    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    state = state if isinstance(state, Mapping) else {}
+    of_ours = [p for p in ("ema.module.", "net.") if any(key.startswith(p) for key in state)]
+    if of_ours:
+        prefix = of_ours[0]
+        weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    else:
+        weights = weights_of(checkpoint)
     own = net.state_dict()
     missing = [key for key in own if key not in weights]
     misfits = {

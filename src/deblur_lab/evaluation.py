@@ -20,6 +20,8 @@ from deblur_lab.errors import ConfigurationError
 from deblur_lab.provenance import provenance
 from deblur_lab.tasks import EvaluationTask
 
+# What the published NAFNets were trained on.
+PUBLISHED_PATCH_PX = 256
 _CONVERTER = {"auto": None, "on": True, "true": True, "off": False, "false": False}
 
 
@@ -55,11 +57,12 @@ def evaluate(config: DictConfig) -> None:
             f"output={folder} holds a run, whose scores would be lost: name another folder"
         )
 
-    size_px = settings["tlc_size_px"] or record["config"]["data"]["patch_size"]
+    trained_with = record.get("config", {}).get("data", {})
+    size_px = settings["tlc_size_px"] or trained_with.get("patch_size", PUBLISHED_PATCH_PX)
     about = {
         "checkpoint": str(checkpoint),
         "trained_by": {key: record.get(key) for key in ("version", "commit")},
-        "trained_on": [_name(source) for source in record["config"]["data"]["sources"]],
+        "trained_on": [_name(source) for source in trained_with.get("sources", [])],
         "seed": settings["seed"],
         "precision": settings["trainer"]["precision"],
         **provenance(settings["trainer"]["accelerator"]),

@@ -3,7 +3,10 @@
 import json
 
 import pytest
+import torch
 
+from deblur_lab.images import read_rgb
+from deblur_lab.models import NAFNet
 from tests.commands.processes import forked, python_m
 from tests.commands.runs import results_of, rows_of
 
@@ -49,3 +52,25 @@ def test_another_dataset_is_scored_by_its_own_protocol(tmp_path, datasets, check
     assert len({result["scores"]["psnr_db"] for result in scores.values()}) == 3
     assert [row["dataset"] for row in rows_of(tmp_path / "auto" / "scores.csv")] == ["gopro"] * 3
     assert not (tmp_path / "auto" / "pictures").exists()
+
+
+def test_published_weights_are_scored_and_applied(tmp_path, datasets):
+    """As released by others: in a file with no configuration, the converter on as the protocol says."""
+    net = NAFNet(4, [1, 1], 1, [1, 1])
+    torch.save({"params": net.state_dict()}, tmp_path / "NAFNet [w4]=x.pth")
+    given = "checkpoint=NAFNet [w4]=x.pth"
+    data = [
+        "data=gopro",
+        f"data.root={datasets / 'GoPro'}",
+        "data.num_workers=0",
+        "trainer=cpu",
+        "pictures=0",
+    ]
+    forked("deblur_lab.evaluate", given, *data, "output=scores", cwd=tmp_path).succeeded()
+    (result,) = results_of(tmp_path / "scores")
+    assert result["tlc"]
+    # A new net returns its input.
+    assert result["scores"] == result["blurry_scores"]
+    photo = next((datasets / "folder").rglob("blurry/*.png"))
+    forked("deblur_lab.predict", given, f"input={photo}", "output=out", cwd=tmp_path).succeeded()
+    assert (read_rgb(tmp_path / "out" / photo.name) == read_rgb(photo)).all()
