@@ -54,6 +54,10 @@ def run(configuration: str, job: Callable[[DictConfig], None]) -> None:
     """
     # Hydra then raises what it would otherwise print over several lines and end with exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Read when PyTorch is loaded, which is after this. By default, threads that wait for each other spin for
+    # long: where something else runs on the same cores, a step then takes many times as long, and steps of
+    # two runs may crawl. A short spin costs next to nothing (benchmarks/waiting_threads.py).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     experiments.register()
     typed = sys.argv[:]
     quoted = [as_typed(argument) for argument in typed[1:]]
