@@ -1,4 +1,4 @@
-"""Time training steps under three ways for OpenMP's threads to wait, alone and beside a busy process; one JSON.
+"""Time training steps under three ways for OpenMP threads to wait, alone and beside a busy process; one JSON.
 
     python benchmarks/waiting_threads.py [--rounds 3] [--steps 10] [--limit 60] [--output FILE]
 
