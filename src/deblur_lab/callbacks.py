@@ -27,6 +27,14 @@ Row = dict[str, Any]
 class Bars(RichProgressBar):
     """Lightning's progress bars, but for its count of epochs: a training is one, counted in steps."""
 
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Lightning's, without the version of a logger."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
 
@@ -266,12 +274,14 @@ class Scores(Callback):
         for number, source in enumerate(_datamodule(trainer).sources):
             own = [row for row in rows if row["dataset"] == number]
             restored = summarise([row["restored"] for row in own])
+            on = self.converter.switched_on(source.protocol, pl_module)
             self.results.append(
                 {
                     "dataset": source.name,
                     "split": "test",
                     "protocol": {"name": source.protocol.name, "description": source.protocol.description},
-                    "tlc": self.converter.switched_on(source.protocol, pl_module),
+                    "tlc": on,
+                    "tlc_size_px": self.converter.size_px if on else None,
                     "images": len(own),
                     "scores": restored.means,
                     "blurry_scores": summarise([row["blurry"] for row in own]).means,
@@ -323,16 +333,16 @@ class Pictures(Callback):
         restored, blurry, sharp = (
             cast(Tensor, one(t)) for t in (outputs.restored, batch["blurry"], batch["sharp"])
         )
-        mask = one(batch["mask"])
-        name = batch["name"][position]
         known = bool(batch["mask_known"][position])
+        mask = one(batch["mask"]) if known else None
+        name = batch["name"][position]
         before = source.protocol.score(blurry, sharp, mask)
         after = source.protocol.score(restored, sharp, mask)
         panel = comparison_panel(
             blurry,
             restored,
             sharp,
-            mask=mask if known else None,
+            mask=mask,
             probability=one(outputs.probability),
             motion=one(outputs.motion),
             title=f"{source.name}  {name}",

@@ -122,6 +122,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         # PyTorch's first sentence tells what is wrong, those that follow what may have been the cause.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        if reason.isdigit():  # the first byte of what is no pickle
+            reason = "it does not begin as a checkpoint does"
         raise CheckpointError(
             f"checkpoint {path} cannot be read, it is truncated or damaged ({reason})"
         ) from error

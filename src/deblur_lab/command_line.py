@@ -150,6 +150,8 @@ def _one_line(error: Exception) -> str:
         # Hydra's advice to append the key by a plus would hide that it is misspelt.
         known = list(cause.parent_node) if isinstance(cause.parent_node, DictConfig) else []
         there = [str(key) for key in known if key != "hydra" and not str(key).startswith("_")]
+        if cause.full_key == "data.root":
+            return "there is no setting data.root, as these data read no folder: choose data=reloblur, ..."
         return f"there is no setting {cause.full_key}: " + did_you_mean(
             str(cause.key), there, f"there are {', '.join(there)}" if there else "nothing can be set there"
         )

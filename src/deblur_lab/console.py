@@ -1,6 +1,7 @@
 """What the commands say on the screen, from the first process alone."""
 
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,15 +42,14 @@ def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
         for name, restored in result["scores"].items():
             blurry = result["blurry_scores"][name]
             digits = 2 if name.endswith("_db") else 4
+            numbers = (f"{blurry:.{digits}f}", f"{restored:.{digits}f}", f"{restored - blurry:+.{digits}f}")
             table.add_row(
                 SCORE_TITLES.get(name, name),
-                f"{blurry:.{digits}f}",
-                f"{restored:.{digits}f}",
-                f"{restored - blurry:+.{digits}f}",
+                *("-" if math.isnan(restored) or math.isnan(blurry) else number for number in numbers),
             )
         _console.print(table)
         protocol = result["protocol"]
-        converter = "on" if result["tlc"] else "off"
+        converter = f"on ({result['tlc_size_px']} px patches)" if result["tlc"] else "off"
         say(f"protocol {protocol['name']}: {protocol['description']}; test-time local converter {converter}")
         left_out = {name: count for name, count in result["left_out"].items() if count}
         for name, count in left_out.items():

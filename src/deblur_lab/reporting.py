@@ -124,8 +124,12 @@ def _rows(runs: Iterable[Run]) -> Iterable[tuple[Run, Mapping[str, Any], list[tu
 
 def _origin(run: Run, result: Mapping[str, Any]) -> str:
     """What must stand beside a number for it to mean anything."""
-    known = {key: run.scores.get(key) for key in ("checkpoint", "seed", "max_steps", "hardware", "commit")}
+    keys = ("checkpoint", "trained_on", "seed", "max_steps", "precision", "hardware", "commit")
+    known = {key: run.scores.get(key) for key in keys}
+    known["trained_on"] = ", ".join(known["trained_on"] or []) or None
     parts = [f"{key} {value}" for key, value in known.items() if value is not None]
+    size_px = result.get("tlc_size_px")
+    parts.append(f"test-time local converter {f'on ({size_px} px patches)' if size_px else 'off'}")
     return f"{result['images']} images of the {result['split']} split; " + ", ".join(parts)
 
 

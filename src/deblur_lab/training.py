@@ -84,6 +84,7 @@ def _train(config: DictConfig, folder: Path, resumed_from: Path | None) -> None:
     L.seed_everything(settings["seed"], verbose=False)
     task: RestorationTask = build(settings["model"], trusted, key="model")
     datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
+    task.check_patch(settings["data"]["patch_size"], settings["data"]["patch_size"])
     if settings["init_from"]:
         path = Path(settings["init_from"])
         fresh = load_weights(task.net, read_checkpoint(path), path, in_part=True)

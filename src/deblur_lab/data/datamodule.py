@@ -1,5 +1,6 @@
 """The one DataModule: training patches from several sources, and whole pictures to score."""
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -182,7 +183,8 @@ class DeblurDataModule(L.LightningDataModule):
         patch_size: The side of a training patch in pixels.
         batch_size: The samples of one optimizer step, over all devices.
         micro_batch_size: The samples that a device takes at a time; None takes its whole share at once.
-        num_workers: Processes that read pictures, for each loader; 0 reads in the training process.
+        num_workers: Processes that read pictures, for each loader, at most as many as there are cores; 0
+            reads in the training process.
         seed: What order, patches and turns are drawn from.
         blur_crop_probability: How often a patch is centred on a blurred pixel, where there are masks.
         blur_crop_share: ... and only if more than this share of the picture is blurred.
@@ -356,7 +358,7 @@ class DeblurDataModule(L.LightningDataModule):
             batch_size=1,
             sampler=sampler,
             batch_sampler=batch_sampler,
-            num_workers=self.num_workers,
+            num_workers=min(self.num_workers, os.cpu_count() or 1),
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_start_worker,

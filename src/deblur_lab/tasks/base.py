@@ -124,6 +124,13 @@ class RestorationTask(L.LightningModule):
         """The parts of the loss on a training batch, unweighted."""
         return cast(dict[str, Tensor], self.loss(self.net(batch["blurry"]), batch["sharp"]))
 
+    def check_patch(self, height_px: int, width_px: int) -> None:
+        """Whether patches of a size can be trained on.
+
+        Raises:
+            ConfigurationError: they cannot.
+        """
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Lightning's; the loss of a batch, its parts logged as ``train/loss_<part>``."""
         parts = self.loss_parts(batch)

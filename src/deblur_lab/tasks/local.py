@@ -35,15 +35,22 @@ class LocalDeblurring(RestorationTask):
     ) -> None:
         super().__init__(net, loss, optimizer, scheduler, ema_decay, compile_blocks)
 
+    def check_patch(self, height_px: int, width_px: int) -> None:
+        """Refuse patches that the net would pad: the losses' masks would not lie under its features.
+
+        Raises:
+            ConfigurationError: a side is no multiple of the net's coarsest pixel.
+        """
+        multiple = 2 ** cast(M2AENet, self.net).levels
+        if height_px % multiple or width_px % multiple:
+            raise ConfigurationError(
+                f"data.patch_size={height_px}: a multiple of {multiple} is expected, the net's coarsest pixel"
+            )
+
     def loss_parts(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of eq. 7 on a training batch, unweighted."""
         net, loss = cast(M2AENet, self.net), cast(LocalBlurLoss, self.loss)
-        multiple, size = 2**net.levels, batch["blurry"].shape[-2:]
-        if any(side % multiple for side in size):
-            # The net would pad, and the masks and pictures of the losses would not lie under its features.
-            raise ConfigurationError(
-                f"data.patch_size={size[0]}: a multiple of {multiple} is expected, the net's coarsest pixel"
-            )
+        self.check_patch(*batch["blurry"].shape[-2:])
         analysis = net.analyze(batch["blurry"], batch["seed"])
         stages = [
             (
