@@ -176,12 +176,23 @@ def test_all_unreadable_pictures_before_training_starts(tmp_path, own_folder):
 
 def test_a_patch_larger_than_the_pictures(tmp_path, own_folder):
     told = told_by_train(
-        tmp_path, 3, "data=folder", f"data.root={own_folder}", "data.patch_size=81", more_lines=6
+        tmp_path, 3, "data=folder", f"data.root={own_folder}", "data.patch_size=96", more_lines=6
     )
     first = own_folder / "train" / "blurry" / "000000.png"
     assert (
-        f"{first} is 96 x 80, smaller than data.patch_size=81: data.patch_size=80 at most would fit" in told
+        f"{first} is 96 x 80, smaller than data.patch_size=96: data.patch_size=80 at most would fit" in told
     )
+
+
+def test_a_folder_for_data_that_read_none(tmp_path):
+    told = told_by_train(tmp_path, 2, "data=synthetic", "data.root=somewhere")
+    assert "data.root" in told
+    assert "choose data=reloblur" in told
+
+
+def test_a_patch_that_the_network_would_pad_is_refused_before_the_data_are_read(tmp_path):
+    told = told_by_train(tmp_path, 2, "data=reloblur", "data.root=nowhere", "data.patch_size=35")
+    assert told.startswith("data.patch_size=35: a multiple of ")
 
 
 # Checkpoints.

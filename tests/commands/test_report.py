@@ -18,9 +18,9 @@ def test_a_run_on_one_page(own_run):
         assert f"{result['blurry_scores']['weighted_ssim']:.4f}" in text
         assert result["protocol"]["description"] in text
         assert "checkpoint run/checkpoints/last.ckpt" in text
-    # Two pictures and two curves, all of it inside.
+    # Two pictures and three curves, all of it inside.
     assert page.count('src="data:image/jpeg;base64,') == 2
-    assert page.count("<polyline") == 2
+    assert page.count("<polyline") == 3  # loss, PSNR, weighted PSNR
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "nan" not in re.sub(r"base64,[^\"]+", "", page)
 
