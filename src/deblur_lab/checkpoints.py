@@ -17,7 +17,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from deblur_lab.config import build
 from deblur_lab.errors import CheckpointError, MachineError
 from deblur_lab.models import NAFNet
-from deblur_lab.models.published import nafnet_of, weights_of
+from deblur_lab.models.published import misfits, nafnet_of, weights_of
 
 RECORD_KEY = "deblur_lab"
 
@@ -204,17 +204,15 @@ def load_weights(
     else:
         weights = weights_of(checkpoint)
     own = net.state_dict()
-    missing = [key for key in own if key not in weights]
-    misfits = {
+    missing, left, misshapen = misfits(own, weights)
+    kinds = {
         "missing": [] if in_part and len(missing) < len(own) else missing,
-        "unexpected": [key for key in weights if key not in own],
+        "unexpected": left,
         "of another shape": [
-            f"{key} {tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
-            for key in own
-            if key in weights and weights[key].shape != own[key].shape
+            f"{key} {tuple(weights[key].shape)}, not {tuple(own[key].shape)}" for key in misshapen
         ],
     }
-    told = [f"{len(keys)} {kind} ({', '.join(keys[:5])})" for kind, keys in misfits.items() if keys]
+    told = [f"{len(keys)} {kind} ({', '.join(keys[:5])})" for kind, keys in kinds.items() if keys]
     if told:
         raise CheckpointError(
             f"checkpoint {path} does not fit {type(net).__name__}: of {len(own)} tensors, {'; '.join(told)}"

@@ -39,6 +39,21 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return weights
 
 
+def misfits(
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Where weights do not fit a net: the names that are missing, left over, and of another shape.
+
+    Args:
+        own: the net's state.
+        weights: what is to be loaded into it.
+    """
+    missing = [key for key in own if key not in weights]
+    left = [key for key in weights if key not in own]
+    misshapen = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    return missing, left, misshapen
+
+
 def nafnet_of(weights: Mapping[str, Tensor]) -> NAFNet:
     """The NAFNet that weights belong to, filled with them; its width and blocks are found from them.
 
@@ -71,10 +86,7 @@ def nafnet_of(weights: Mapping[str, Tensor]) -> NAFNet:
         blocks.get("middle_blks", 0),
         [blocks.get(f"decoders.{level}", 0) for level in range(levels)],
     )
-    own = net.state_dict()
-    missing = [key for key in own if key not in weights]
-    left = [key for key in weights if key not in own]
-    misshapen = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    missing, left, misshapen = misfits(net.state_dict(), weights)
     told = [
         f"{len(keys)} tensors {what} ({', '.join(keys[:5])})"
         for what, keys in (("missing", missing), ("left over", left), ("of another shape", misshapen))
