@@ -72,7 +72,7 @@ def comparison_panel(
     """
     height, width = blurry.shape[-2:]
     _check_sizes((height, width), restored, sharp, mask, probability, motion)
-    factor = _enlargement(height, width)
+    factor = enlargement(height, width)
     scores = scores or {}
     before, after = scores.get("blurry", {}), scores.get("restored", {})
     given = to_uint8(blurry)
@@ -93,6 +93,51 @@ def comparison_panel(
         overlay = _draw_trajectories(_enlarged(given, factor), trajectories)
         columns.append(_Column("motion", overlay, [[(trajectories.caption(), QUIET_TEXT)]]))
     return _lay_out(columns, title)
+
+
+def explained_panel(
+    photo: Picture,
+    restored: Picture,
+    probability: Tensor | None = None,
+    motion: Tensor | None = None,
+    *,
+    reduction: int = 1,
+) -> Picture:
+    """Lay a photo out side by side with what a network made of it and says of it.
+
+    The columns are the photo, the restored photo, where blur is predicted, and which motion. Those of
+    what the network does not say are absent. Small photos are enlarged as in `comparison_panel`.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        restored: (H, W, 3) uint8.
+        probability: (1, H, W) in [0, 1], that a pixel is blurred.
+        motion: (N, 2, H, W), displacements over the exposure in px of the photo before it was reduced.
+        reduction: the factor by which the photo, and all else here, was reduced.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    _check_sizes(photo.shape[:2], probability, motion)
+    factor = enlargement(*photo.shape[:2])
+    scale = f"reduced {reduction} times" if reduction > 1 else ""
+    columns = [
+        _Column("photo", _enlarged(photo, factor), [[(scale, QUIET_TEXT)]]),
+        _Column("restored", _enlarged(restored, factor), []),
+    ]
+    if probability is not None:
+        legend = [("tint: predicted", PREDICTED)]
+        columns.append(_Column("blur", mask_overlay(photo, probability, enlarge=factor), [legend]))
+    if motion is not None:
+        trajectories = _trajectories(motion / reduction, probability, factor)
+        overlay = _draw_trajectories(_enlarged(photo, factor), trajectories)
+        if trajectories.longest_px > STILL_PX:
+            trajectories = trajectories._replace(longest_px=trajectories.longest_px * reduction)
+        columns.append(_Column("motion", overlay, [[(trajectories.caption(), QUIET_TEXT)]]))
+    return _lay_out(columns, "")
 
 
 def mask_overlay(
@@ -378,7 +423,8 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, width_px: float) -> str:
 # Pixels
 
 
-def _enlargement(height: int, width: int) -> int:
+def enlargement(height: int, width: int) -> int:
+    """The whole factor by which a picture of a size in px is enlarged, so that what is drawn on it shows."""
     wanted = math.ceil(NARROWEST_COLUMN_PX / width)
     return max(1, min(wanted, LARGEST_ENLARGED_PX // max(height, width)))
 

@@ -1,23 +1,85 @@
 """A person's own pictures, restored."""
 
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import nn
 
 from deblur_lab.checkpoints import load_net
+from deblur_lab.checks import command_faults
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import plain, range_faults, refuse
+from deblur_lab.config import plain, refuse
 from deblur_lab.console import say
-from deblur_lab.errors import ConfigurationError, DataError, DivergedError
-from deblur_lab.images import PICTURE_SUFFIXES, read_rgb, restore_tiled, to_tensor, to_uint8, write_png
-from deblur_lab.pictures import mask_overlay, trajectory_overlay
-from deblur_lab.tasks import Explaining, Restoration, restore
+from deblur_lab.deblurring import training_patch_px
+from deblur_lab.errors import ConfigurationError, DataError, DivergedError, MachineError
+from deblur_lab.images import PICTURE_SUFFIXES, ImageError, quoted, write_png
+from deblur_lab.images.files import remove_unfinished
+from deblur_lab.images.photos import (
+    JPEG_SUFFIXES,
+    Kind,
+    Photo,
+    eight_bits,
+    over_white,
+    read_photo,
+    restored_photo,
+    shown,
+    write_photo,
+    written_kind,
+)
+from deblur_lab.pictures import explained_panel
+from deblur_lab.restoring import Explained, Restorer, can_explain, converter, device_named
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to restore.
+
+    Attributes:
+        source: Its file.
+        target: The file of the restored photo.
+        kind: Of that file.
+        explained: The file of what the net says of it, if that is wanted.
+    """
+
+    source: Path
+    target: Path
+    kind: Kind
+    explained: Path | None
+
+
+@dataclass
+class Tally:
+    """What became of the photos so far.
+
+    Attributes:
+        restored: How many were.
+        failures: A line for each that could not be.
+        pixels: Of those that were.
+        seconds: That they took.
+    """
+
+    restored: int = 0
+    failures: list[str] = field(default_factory=list)
+    pixels: int = 0
+    seconds: float = 0.0
+
+    def line(self, total: int, folder: Path) -> str:
+        """The closing summary."""
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        speed = f" ({self.pixels / 1e6 / self.seconds:.2g} megapixels a second)" if self.restored else ""
+        where = f", in {quoted(folder)}" if self.restored else ""
+        return f"{self.restored} of {total} restored{failed}, in {self.seconds:.1f} s{speed}{where}"
 
 
 def predict(config: DictConfig) -> None:
@@ -27,45 +89,24 @@ def predict(config: DictConfig) -> None:
         config: ``conf/predict.yaml``, composed.
 
     Raises:
-        ConfigurationError: a setting is out of range.
+        ConfigurationError: a setting is out of range, or does not fit the net or the photos.
         CheckpointError: the checkpoint cannot be used.
-        DataError: there is no picture, or some could not be read (after all others are restored).
+        DataError: there is no picture, or some could not be restored (after all others are).
+        MachineError: memory, the disk or the device do not suffice.
     """
+    refuse(command_faults("predict", config))
     settings = plain(config)
-    refuse(range_faults(settings, {"tile_px": 1, "overlap_px": 0}, ["explain"]))
-    tile_px, overlap_px = settings["tile_px"], settings["overlap_px"]
-    if tile_px <= 2 * overlap_px:
-        raise ConfigurationError(
-            f"tile_px={tile_px}, overlap_px={overlap_px}: tiles of over twice the overlap are expected"
-        )
-    source = Path(settings["input"])
-    inputs = pictures_in(source, Path(settings["output"]))
-    device = _device(settings["device"])
-    net, _ = load_net(Path(settings["checkpoint"]), tuple(settings["trusted_packages"]))
+    source, output = Path(settings["input"]), Path(settings["output"])
+    inputs = pictures_in(source, output)
+    jobs = planned(inputs, source, output, settings["format"], settings["explain"])
+    device = device_named(settings["device"])
+    net, record = load_net(Path(settings["checkpoint"]), tuple(settings["trusted_packages"]))
     net.to(device)
-    if settings["explain"] and not isinstance(net, Explaining):
+    if settings["explain"] and not can_explain(net):
         raise ConfigurationError(f"explain=true: {type(net).__name__} cannot say where it sees blur")
-    folder = folder_for(settings["output"], "")
-    targets = _targets(inputs, source, folder)
-
-    started, failures, restored_count = time.monotonic(), [], 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        bar = progress.add_task("restoring", total=len(inputs))
-        for path, target in zip(inputs, targets, strict=True):
-            try:
-                picture = read_rgb(path)
-            except DataError as error:
-                failures.append(str(error))
-            else:
-                _write(
-                    target, picture, restore_picture(net, picture, tile_px, overlap_px, settings["explain"])
-                )
-                restored_count += 1
-            progress.advance(bar)
-    say(f"{restored_count} of {len(inputs)} restored in {time.monotonic() - started:.1f} s, in {folder}")
-    if failures:
-        raise DataError(f"{len(failures)} could not be restored:\n       " + "\n       ".join(failures))
+    restorer = Restorer(net, device, tile_px=settings["tile_px"], overlap_px=settings["overlap_px"], say=say)
+    with _local_converter(net, settings, record), _output_folder(output):
+        _restore_all(restorer, jobs, settings, output)
 
 
 def pictures_in(source: Path, output: Path) -> list[Path]:
@@ -78,12 +119,14 @@ def pictures_in(source: Path, output: Path) -> list[Path]:
         ConfigurationError: it is the output as well.
     """
     if not source.exists():
-        raise DataError(f"input={source} does not exist")
+        raise DataError(f"input={quoted(source)} does not exist")
     if source.is_file():
         return [source]
     written = output.absolute()
     if written == source.absolute():
-        raise ConfigurationError(f"output={output} is the input, which would be overwritten: name another")
+        raise ConfigurationError(
+            f"output={quoted(output)} is the input, which would be overwritten: name another"
+        )
     found = sorted(
         path
         for path in source.rglob("*")
@@ -93,88 +136,191 @@ def pictures_in(source: Path, output: Path) -> list[Path]:
         and written not in path.absolute().parents
     )
     if not found:
-        raise DataError(f"input={source} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
+        raise DataError(f"input={quoted(source)} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
     return found
 
 
-def restore_picture(
-    net: nn.Module, picture: NDArray[np.uint8], tile_px: int, overlap_px: int, explained: bool = False
-) -> Restoration:
-    """Restore one picture, in tiles if a side is longer than `tile_px`.
+def planned(inputs: Sequence[Path], source: Path, folder: Path, form: str, explain: bool) -> list[Job]:
+    """Where each restored photo goes: the same place below `folder`, under its name.
 
     Args:
-        net: in eval mode; images in, restored images out.
-        picture: (H, W, 3) uint8.
-        tile_px: side of a tile.
-        overlap_px: by how much neighbouring tiles overlap.
-        explained: whether to ask the network for the blur and the motion that it sees too.
+        inputs: The photos.
+        source: The folder in which they lie, or the one photo.
+        folder: For the results.
+        form: "png", "jpeg", or "auto": JPEG for what is one, else PNG.
+        explain: Whether there are pictures of what the net says.
+
+    Raises:
+        DataError: two files would have the same name.
+        ConfigurationError: a photo would be overwritten.
+    """
+    jobs = []
+    for path in inputs:
+        kind: Kind = written_kind(path) if form == "auto" else "jpeg" if form == "jpeg" else "png"
+        target = folder / (path.relative_to(source) if path != source else path.name)
+        explained = _named(target, ".explained.png") if explain else None
+        if target.suffix.lower() not in (JPEG_SUFFIXES if kind == "jpeg" else {".png"}):
+            target = _named(target, ".jpg" if kind == "jpeg" else ".png")
+        jobs.append(Job(path, target, kind, explained))
+    _refuse_collisions(jobs, folder)
+    return jobs
+
+
+def _named(path: Path, suffix: str) -> Path:
+    """The file's name with another ending; a dot that is part of the name stays."""
+    known = path.suffix.lower() in PICTURE_SUFFIXES | JPEG_SUFFIXES
+    return path.with_name((path.stem if known else path.name) + suffix)
+
+
+def _refuse_collisions(jobs: Sequence[Job], folder: Path) -> None:
+    photos = {identity: job.source for job in jobs if (identity := _identity(job.source)) is not None}
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        for target in (job.target, job.explained):
+            if target is None:
+                continue
+            if target in taken:
+                raise DataError(
+                    f"{quoted(taken[target])} and {quoted(job.source)} would both be written to "
+                    f"{quoted(target)}: rename one"
+                )
+            taken[target] = job.source
+            overwritten = photos.get(_identity(target) or (-1, -1))
+            if overwritten is not None:
+                raise ConfigurationError(
+                    f"output={quoted(folder)} would overwrite {quoted(overwritten)}: name another folder"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """By what a file is told from others, whatever its name is; None if there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+@contextmanager
+def _output_folder(folder: Path) -> Iterator[None]:
+    """The folder for the results, proven writable; gone again if nothing was written into it."""
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder_for(str(folder), "")
+    remove_unfinished(folder)
+    try:
+        yield
+    finally:
+        below = sorted(folder.rglob("*"), reverse=True) if new else []
+        for made in (*(path for path in below if path.is_dir()), *new):
+            if not any(made.iterdir()):
+                made.rmdir()
+
+
+@contextmanager
+def _local_converter(net: nn.Module, settings: Mapping[str, Any], record: dict[str, Any]) -> Iterator[None]:
+    """The test-time local converter, if it is asked for."""
+    on = settings["tlc"] in ("on", True)
+    size_px = (settings["tlc_size_px"] or training_patch_px(record)) if on else None
+    with converter(net, size_px):
+        if on:
+            say(
+                f"test-time local converter on ({size_px} px patches): it is for pictures like those that "
+                "the net was trained on; where coloured mosaics show up, switch it off (tlc=off)"
+            )
+        yield
+
+
+def _restore_all(restorer: Restorer, jobs: Sequence[Job], settings: Mapping[str, Any], folder: Path) -> None:
+    tally, started = Tally(), time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns) as progress:
+            restorer.say = partial(progress.console.print, markup=False, highlight=False, soft_wrap=True)
+            bar = progress.add_task("restoring", total=len(jobs))
+            for number, job in enumerate(jobs):
+
+                def advance(share: float, done: int = number) -> None:
+                    progress.update(bar, completed=done + share)
+
+                try:
+                    photo = _restore(restorer, job, settings, advance)
+                except DataError as error:
+                    tally.failures.append(str(error))
+                else:
+                    tally.restored += 1
+                    tally.pixels += photo.size[0] * photo.size[1]
+                    for note in photo.notes:
+                        restorer.say(f"{quoted(job.source.name)}: {note}")
+                advance(1)
+    except BaseException:
+        for line in tally.failures:
+            say(f"could not be restored: {line}")
+        raise
+    finally:
+        # However it ends: what is counted is written whole.
+        tally.seconds = time.monotonic() - started
+        say(tally.line(len(jobs), folder))
+    if tally.failures:
+        raise DataError(
+            f"{len(tally.failures)} could not be restored:\n       " + "\n       ".join(tally.failures)
+        )
+
+
+def _restore(
+    restorer: Restorer, job: Job, settings: Mapping[str, Any], progress: Callable[[float], None]
+) -> Photo:
+    """Restore one photo and write it.
 
     Returns:
-        Of one picture, on the CPU, in float32.
+        What was written, with notes on what was not kept.
     """
-    device = next(net.parameters()).device
-    instants: int | None = None
-    probable = False
-
-    def run(tile: Tensor) -> Tensor:
-        # What the network says is laid out as further channels, so that tiles are blended in it too.
-        nonlocal instants, probable
-        with torch.inference_mode():
-            said = restore(net, tile.to(device)) if explained else Restoration(net(tile.to(device)))
-        probable = said.probability is not None
-        instants = None if said.motion is None else said.motion.shape[1]
-        maps = [said.restored, said.probability, None if said.motion is None else said.motion.flatten(1, 2)]
-        return torch.cat([part.float().cpu() for part in maps if part is not None], dim=1)
-
-    blurry = to_tensor(picture)[None]
-    large = max(picture.shape[:2]) > tile_px
-    maps = restore_tiled(run, blurry, tile_px=tile_px, overlap_px=overlap_px) if large else run(blurry)
-    return Restoration(
-        maps[:, :3],
-        maps[:, 3:4] if probable else None,
-        None if instants is None else maps[:, -2 * instants :].reshape(1, instants, 2, *maps.shape[-2:]),
-    )
-
-
-def _write(target: Path, picture: NDArray[np.uint8], said: Restoration) -> None:
-    if not said.restored.isfinite().all():
-        raise DivergedError(f"what the network made of {target.name} is not finite: its weights are damaged")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_png(target, to_uint8(said.restored[0]))
-    shown = [picture]
-    probability = None if said.probability is None else said.probability[0]
-    if probability is not None:
-        shown.append(mask_overlay(picture, probability))
-    if said.motion is not None:
-        shown.append(trajectory_overlay(picture, said.motion[0], probability))
-    if len(shown) > 1:
-        write_png(target.with_suffix(".explained.png"), np.concatenate(shown, axis=1))
-
-
-def _targets(inputs: list[Path], source: Path, folder: Path) -> list[Path]:
-    """Where each restored picture goes: the same place below `folder`, as PNG."""
-    below = [path.relative_to(source) if path != source else Path(path.name) for path in inputs]
-    targets = [folder / path.with_suffix(".png") for path in below]
-    taken: dict[Path, Path] = {}
-    for path, target in zip(inputs, targets, strict=True):
-        if target in taken:
-            raise DataError(f"{taken[target]} and {path} would both be written to {target}: rename one")
-        if target.exists() and target.samefile(path):
-            raise ConfigurationError(f"output={folder} would overwrite {path}: name another folder")
-        taken[target] = path
-    return targets
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    photo = read_photo(job.source, max_pixels=settings["max_pixels"])
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigurationError(f"device={name}: auto, cpu or cuda is expected") from error
+        pixels, explained = shown(photo), None
+        if job.explained is None:
+            pixels = restorer.restore(pixels, progress)
+        else:
+            explained = restorer.explain(pixels, progress)
+            pixels = explained.pixels
+        restored = restored_photo(photo, pixels)
+        _make_folder(job.target.parent)
+        notes = write_photo(job.target, restored, job.kind, jpeg_quality=settings["jpeg_quality"])
+        if explained is not None and job.explained is not None:
+            write_png(job.explained, _panel(photo, restored, explained))
+    except DivergedError as error:
+        raise DivergedError(f"{quoted(job.source)}: {error}") from error
+    except MemoryError as error:
+        width, height = photo.size
+        raise ImageError(
+            f"{quoted(job.source)}: there is not enough memory for its {width} x {height} pixels"
+        ) from error
+    return replace(restored, notes=photo.notes + notes)
+
+
+def _panel(photo: Photo, restored: Photo, explained: Explained) -> NDArray[np.uint8]:
+    """Photo, restored photo, blur and motion side by side."""
+    reduction = explained.reduction
+    before, after = _reduced(photo, reduction), _reduced(restored, reduction)
+    probability, motion = explained.probability, explained.motion
+    if photo.alpha is not None:
+        # Where nothing is seen, the net was shown something, but has nothing to say.
+        size = (before.shape[1], before.shape[0])
+        opaque = np.ascontiguousarray(photo.alpha > 0).astype(np.float32)
+        visible = torch.from_numpy(cv2.resize(opaque, size, interpolation=cv2.INTER_AREA))
+        probability = None if probability is None else probability * visible
+        motion = None if motion is None else motion * visible
+    return explained_panel(before, after, probability, motion, reduction=reduction)
+
+
+def _reduced(photo: Photo, reduction: int) -> NDArray[np.uint8]:
+    """8-bit RGB over white, smaller by a whole factor, rounded up."""
+    pixels = np.ascontiguousarray(eight_bits(over_white(photo).pixels))
+    width, height = (-(-side // reduction) for side in photo.size)
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigurationError(f"device={name} cannot be used here: {reason}") from error
-    return device
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"{quoted(folder)} cannot be made: {error.strerror or error}") from error

@@ -1,14 +1,13 @@
-"""Pure functions on pictures: read, check, write, convert, quantise, restore in tiles.
+"""Pictures in files: what may be read, how a file is checked, and how one is written whole or not at all.
 
-On the side of the files a picture is a numpy array, (H, W, 3) uint8 RGB; on the side of the nets it is a
-tensor, (..., 3, H, W) float in [0, 1].
-
-What a file may hold, and what comes of it:
+`read_rgb` and `read_mask` are for training and scoring: 8 bits, three channels, no metadata. A person's own
+photo is read by `deblur_lab.images.photos`, which keeps more of it. What a file may hold, and what `read_rgb`
+makes of it:
 
 - EXIF (and XMP) orientation is applied: every size and pixel here is that of the picture as it is displayed.
 - Gray and two-level pictures become RGB with three equal channels.
 - 16 bits a channel are scaled to 8, never clipped: gray is rounded to the nearest of v / 257; of colour the
-  upper byte is taken, as the decoder hands on no more.
+  upper byte is taken.
 - Palettes are looked up. Transparency is composited over white, as on paper.
 - CMYK is converted without a colour profile; embedded profiles (ICC) are not applied: values stay as stored.
 - Of several frames the first is read.
@@ -18,23 +17,24 @@ What a file may hold, and what comes of it:
 
 import importlib
 import os
+import re
 import secrets
 import stat
 import struct
 import threading
+import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
-from deblur_lab.errors import ConfigurationError, DataError, MachineError
+from deblur_lab.errors import DataError, MachineError
+from deblur_lab.images.png import SIGNATURE, encode_png
 
 MAX_PIXELS = 200_000_000
 """A picture with more pixels than this is refused before it is decoded, unless the caller says otherwise."""
@@ -62,8 +62,8 @@ PICTURE_SUFFIXES = frozenset(
 # No format that runs another program (EPS starts Ghostscript) or that is not a picture of pixels.
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _READ_BYTES = 1 << 18
+_UNFINISHED = re.compile(r"\.(\d+)-[0-9a-f]{8}\.tmp")
 _PILLOW_LIMIT = threading.Lock()
 
 
@@ -90,7 +90,7 @@ def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises:
         ImageError: The file is missing, empty, truncated, corrupt, too large or of a kind that is not read.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         ImageOps.exif_transpose(image, in_place=True)
         return _to_rgb(image, path)
 
@@ -107,7 +107,7 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     Raises:
         ImageError: As `read_rgb`.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         ImageOps.exif_transpose(image, in_place=True)
         has_one_channel = image.mode in {"1", "L", "I", "F"} or image.mode.startswith("I;16")
         values = np.atleast_3d(np.asarray(image if has_one_channel else image.convert("RGB")))
@@ -135,12 +135,12 @@ def check_picture(
     Raises:
         ImageError: The file is missing, empty, damaged, truncated, too large or cannot be read.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         size, seems_whole = _inspected(image, path)
         if full or not seems_whole:
             image.load()
         if not as_mask:
-            _require_white(image, path)
+            require_white(image, path)
         return size
 
 
@@ -156,11 +156,24 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
     """
     assert image.dtype == np.uint8, "a picture is stored as 8 bits"
     assert image.ndim == 2 or image.shape[2:] == (3,), "(H, W, 3) or (H, W)"
+    write_whole(path, encode_png(image))
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write a file whole or not at all, whatever ends the program.
+
+    Args:
+        path: The file, in a folder that exists; an older one is replaced.
+        contents: Of the file.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
     unfinished = path.parent / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         try:
             with unfinished.open("xb") as file:
-                Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
+                file.write(contents)
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -168,147 +181,28 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
         raise MachineError(f"{quoted(path)} cannot be written: {error.strerror or error}") from error
 
 
-def to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """A picture or a mask as the nets take it.
-
-    Args:
-        image: A picture, (H, W, 3) uint8, or a mask, (H, W) uint8 in {0, 1}.
-
-    Returns:
-        The picture as (3, H, W) float32 in [0, 1], or the mask as (1, H, W) float32 in {0, 1}.
-    """
-    assert image.dtype == np.uint8, "pictures and masks are uint8"
-    if image.ndim == 2:
-        assert image.max(initial=0) <= 1, "an (H, W) array is a mask of zeros and ones"
-        return torch.from_numpy(image.astype(np.float32))[None]
-    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return torch.from_numpy(channels_first).to(torch.float32).div_(255)
-
-
-def to_uint8(image: Tensor) -> NDArray[np.uint8]:
-    """A restored picture as it is stored: clamped to [0, 1], rounded to 8 bits.
-
-    Args:
-        image: (3, H, W) float.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        ValueError: The picture holds values that are not numbers.
-    """
-    assert image.ndim == 3, "(3, H, W)"
-    values = _levels(image)
-    if bool(values.isnan().any()):
-        raise ValueError("the restored picture holds values that are not numbers (NaN)")
-    return values.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def quantise(image: Tensor) -> Tensor:
-    """The values that a picture has once it is stored in 8 bits: `round(clamp(image, 0, 1) * 255) / 255`.
-
-    Args:
-        image: Float of any shape.
-
-    Returns:
-        The same shape and type.
-    """
-    return (_levels(image) / 255).to(image.dtype)
-
-
-def restore_tiled(
-    restore: Callable[[Tensor], Tensor],
-    image: Tensor,
-    *,
-    tile_px: int,
-    overlap_px: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """Restore a large picture in overlapping tiles that are blended into each other.
-
-    The tiles are spread evenly, so that none is narrower than the others and neighbours overlap by
-    `overlap_px` or more. In the middle of an overlap one tile fades into the next over `overlap_px` pixels;
-    elsewhere every pixel is one tile's alone. The weights of the tiles sum to one at each pixel.
-
-    Args:
-        restore: (B, C, h, w) -> (B, C', h, w).
-        image: (B, C, H, W).
-        tile_px: The side of a tile; a picture that fits into one is restored at once.
-        overlap_px: The width of a seam.
-        progress: Called after each tile with the number of tiles done and their total.
-
-    Returns:
-        (B, C', H, W).
-
-    Raises:
-        ConfigurationError: `tile_px` is not positive, or `overlap_px` not in 0 <= overlap_px < tile_px.
-    """
-    if tile_px < 1 or not 0 <= overlap_px < tile_px:
-        raise ConfigurationError(
-            f"tile_px={tile_px} and overlap_px={overlap_px} make no tiles: choose 0 <= overlap_px < tile_px"
-        )
-    rows = _tile_weights(image.shape[-2], tile_px, overlap_px)
-    columns = _tile_weights(image.shape[-1], tile_px, overlap_px)
-    total = len(rows) * len(columns)
-    if total == 1:
-        restored = restore(image)
-        if progress is not None:
-            progress(1, 1)
-        return restored
-    blended: Tensor | None = None
-    dtype = image.dtype
-    for done, ((top, down), (left, across)) in enumerate(((r, c) for r in rows for c in columns), start=1):
-        window = (..., slice(top, top + len(down)), slice(left, left + len(across)))
-        tile = restore(image[window])
-        assert tile.shape[-2:] == (len(down), len(across)), "a restored tile is as large as the tile"
-        if blended is None:
-            dtype = tile.dtype
-            # Summed in single precision at least: in half precision the seams would show.
-            blended = tile.new_zeros(
-                (*tile.shape[:-2], *image.shape[-2:]), dtype=torch.promote_types(dtype, torch.float32)
-            )
-        weight = (down[:, None] * across).to(tile.device, blended.dtype)
-        blended[window] += tile * weight
-        if progress is not None:
-            progress(done, total)
-    assert blended is not None, "there is at least one tile"
-    return blended.to(dtype)
-
-
-def _tile_weights(length: int, tile_px: int, overlap_px: int) -> list[tuple[int, Tensor]]:
-    """Along one side, the first pixel of each tile and the weights of its pixels, in sum one at a pixel."""
-    if length <= tile_px:
-        return [(0, torch.ones(length, dtype=torch.float64))]
-    count = -(-(length - overlap_px) // (tile_px - overlap_px))
-    starts = [index * (length - tile_px) // (count - 1) for index in range(count)]
-    weights = torch.zeros(count, length, dtype=torch.float64)
-    for index, start in enumerate(starts):
-        weights[index, start : start + tile_px] = 1
-    fade = (torch.arange(overlap_px, dtype=torch.float64) + 0.5) / max(overlap_px, 1)
-    for index in range(count - 1):
-        # The seam is in the middle of the overlap, as a net knows least at the border of a tile.
-        seam = starts[index + 1] + (starts[index] + tile_px - starts[index + 1] - overlap_px) // 2
-        weights[index + 1, :seam] = 0
-        weights[index + 1, seam : seam + overlap_px] *= fade
-        weights[index, seam : seam + overlap_px] *= 1 - fade
-        weights[index, seam + overlap_px :] = 0
-    # Where tiles are so narrow that seams meet, the products above need not sum to one.
-    weights /= weights.sum(dim=0)
-    return [(start, weights[index, start : start + tile_px]) for index, start in enumerate(starts)]
-
-
-def _levels(image: Tensor) -> Tensor:
-    """The levels 0 to 255, still as floats; half precision would not tell them apart after the product."""
-    wide = image.to(torch.promote_types(image.dtype, torch.float32))
-    return wide.clamp(0, 1).mul(255).round()
+def remove_unfinished(folder: Path) -> None:
+    """Remove from a folder what processes that were killed have left of their writing."""
+    for left in folder.glob(".*.tmp"):
+        written_by = _UNFINISHED.fullmatch(left.name)
+        if written_by is None:
+            continue
+        try:
+            os.kill(int(written_by[1]), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except OSError:
+            pass  # somebody else's, and alive
 
 
 def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if _has_16_bits(image):
+    require_white(image, path)
+    if has_16_bits(image):
         wide = np.asarray(image).astype(np.uint32)
         gray = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        if white_is_zero(image):
+            gray = 255 - gray
         return np.repeat(gray[..., None], 3, axis=2)
-    _require_white(image, path)
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         paper = Image.new("RGBA", picture.size, (255, 255, 255, 255))
@@ -316,29 +210,58 @@ def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _has_16_bits(image: Image.Image) -> bool:
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether a picture is gray of 16 bits, in which white is 65535."""
     # Netpbm files of more than 8 bits come as 32-bit integers that are already scaled to 16 bits.
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"})
 
 
-def _require_white(image: Image.Image, path: Path) -> None:
-    if image.mode in {"I", "F"} and not _has_16_bits(image):
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether it is a TIFF's 16-bit gray negative, which Pillow does not undo as it does that of 8 bits."""
+    return image.format == "TIFF" and _tiff_tag(image, ExifTags.Base.PhotometricInterpretation) == 0
+
+
+def require_white(image: Image.Image, path: Path) -> None:
+    """Whether it is known what the numbers of a picture mean.
+
+    Raises:
+        ImageError: It is not.
+    """
+    if image.mode in {"I", "F"} and not has_16_bits(image):
         number = "floating-point numbers" if image.mode == "F" else "32-bit integers"
         raise ImageError(
             f"{quoted(path)}: {number}, in which white is not defined: save it with 8 or 16 bits a channel"
         )
+    in_planes = image.format == "TIFF" and _tiff_tag(image, ExifTags.Base.PlanarConfiguration) == 2
+    if in_planes and 16 in (_tiff_tag(image, ExifTags.Base.BitsPerSample) or ()) and not has_16_bits(image):
+        # Pillow and OpenCV take one channel's pixels for those of all three.
+        raise ImageError(
+            f"{quoted(path)}: 16 bits a channel, each channel by itself, are not read: save it with "
+            "interleaved channels"
+        )
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> Any:  # noqa: ANN401 - what a TIFF may hold
+    return image.tag_v2.get(int(tag))  # type: ignore[attr-defined]
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """A picture whose header is read; every way in which it cannot be used becomes an ImageError."""
+def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """A picture whose header is read; every way in which it cannot be used becomes an ImageError.
+
+    Args:
+        path: The file.
+        max_pixels: A larger picture is refused.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{quoted(path)}: not a file")
         if status.st_size == 0:
             raise ImageError(f"{quoted(path)}: the file is empty (0 bytes)")
-        with path.open("rb") as file:
+        # Pillow's warnings, of EXIF that is damaged, would stand among a command's lines.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
             image = _identified(file, path)
             width, height = image.size
             if width * height > max_pixels:
@@ -356,6 +279,8 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             f"{quoted(path)}: not a picture of a kind that is read here "
             "(PNG, JPEG, TIFF, BMP, WebP, GIF, AVIF, JPEG 2000, Netpbm)"
         ) from error
+    except MemoryError as error:
+        raise ImageError(f"{quoted(path)}: there is not enough memory to decode it") from error
     except Exception as error:  # decoders raise far more than OSError on files that are not whole
         detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = " ".join(detail.split()) or type(error).__name__
@@ -418,7 +343,7 @@ def _png_chunks(path: Path) -> tuple[list[bytes], bool]:
     names: list[bytes] = []
     seems_whole = True
     with path.open("rb") as file:
-        file.seek(len(_PNG_SIGNATURE))
+        file.seek(len(SIGNATURE))
         while names[-1:] != [b"IEND"]:
             start = file.read(8)
             if len(start) < 8:

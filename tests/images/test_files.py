@@ -2,6 +2,7 @@ import io
 import itertools
 import os
 import struct
+import subprocess
 import sys
 import types
 import zlib
@@ -9,22 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+import tifffile
 from PIL import Image
 
-from deblur_lab.errors import ConfigurationError, DataError, MachineError
-from deblur_lab.images import (
-    ImageError,
-    check_picture,
-    quantise,
-    quoted,
-    read_mask,
-    read_rgb,
-    restore_tiled,
-    to_tensor,
-    to_uint8,
-    write_png,
-)
+from deblur_lab.errors import DataError, MachineError
+from deblur_lab.images import ImageError, check_picture, quoted, read_mask, read_rgb, write_png
+from deblur_lab.images.files import remove_unfinished
 
 
 def picture(height: int = 6, width: int = 10, seed: int = 0) -> np.ndarray:
@@ -193,6 +184,23 @@ def test_heic_is_handed_to_its_package(tmp_path: Path, monkeypatch: pytest.Monke
     assert read_rgb(path).shape == (4, 5, 3)
 
 
+def test_16_bit_gray_negatives_are_undone(tmp_path: Path) -> None:
+    ramp = np.arange(256, dtype=np.uint16)[None] * 257
+    tifffile.imwrite(tmp_path / "negative.tif", ramp, photometric="miniswhite")
+    assert np.array_equal(read_rgb(tmp_path / "negative.tif")[0, :, 0], 255 - np.arange(256))
+
+
+def test_16_bit_channels_by_themselves_are_refused(tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).integers(0, 65536, (3, 5, 7), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+    for read in (read_rgb, check_picture):
+        with pytest.raises(ImageError, match=r"planes\.tif: 16 bits .* save it with interleaved channels"):
+            read(tmp_path / "planes.tif")
+    shallow = (planes >> 8).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "planes.tif", shallow, photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_rgb(tmp_path / "planes.tif"), shallow.transpose(1, 2, 0))
+
+
 # Files that cannot be read
 
 
@@ -212,7 +220,6 @@ def broken_files() -> dict[str, bytes]:
     return cut | noise | {"text": b"no picture at all", "empty": b"", "one byte": b"\x89"}
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow says more of broken TIFF headers
 @pytest.mark.parametrize("name", broken_files())
 def test_what_cannot_be_decoded_is_an_image_error_of_one_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / "broken.png"
@@ -341,7 +348,7 @@ def test_whatever_is_not_zero_is_blurred(tmp_path: Path) -> None:
     assert read_mask(saved(tmp_path / "palette.png", palette)).tolist() == expected
 
 
-# Writing and converting
+# Writing
 
 
 def test_write_png_fails_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
@@ -353,115 +360,11 @@ def test_write_png_fails_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder.png"]
 
 
-def test_tensors_and_back() -> None:
-    image = picture()
-    tensor = to_tensor(image)
-    assert tensor.shape == (3, 6, 10)
-    assert tensor.dtype == torch.float32
-    assert tensor[1, 2, 3].item() == pytest.approx(image[2, 3, 1] / 255)
-    assert np.array_equal(to_uint8(tensor), image)
-    mask = (image[..., 0] > 128).astype(np.uint8)
-    assert to_tensor(mask).shape == (1, 6, 10)
-    assert np.array_equal(to_tensor(mask)[0].numpy(), mask)
-    with pytest.raises(AssertionError):
-        to_tensor(image[..., 0])
-
-
-def test_stored_values_are_clamped_and_rounded() -> None:
-    values = torch.tensor(
-        [-1.0, 0.0, 0.499 / 255, 0.501 / 255, 254.6 / 255, 2.0, float("inf"), -float("inf")]
-    )
-    assert to_uint8(values.expand(3, 1, 8))[0, :, 0].tolist() == [0, 0, 0, 1, 255, 255, 255, 0]
-    with pytest.raises(ValueError, match="not numbers"):
-        to_uint8(torch.full((3, 2, 2), float("nan")))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_quantise_is_what_a_stored_picture_holds(dtype: torch.dtype) -> None:
-    image = (torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2).to(dtype)
-    stored = quantise(image)
-    assert stored.dtype == dtype
-    assert torch.equal(stored, to_tensor(to_uint8(image)).to(dtype)) or dtype == torch.float64
-    assert np.array_equal(to_uint8(stored), to_uint8(image))
-    batch = image[None].expand(2, -1, -1, -1)
-    assert torch.equal(quantise(batch)[1], stored)
-
-
-# Tiles
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "tile_px", "overlap_px"),
-    [(40, 57, 16, 4), (33, 32, 32, 16), (50, 50, 7, 6), (20, 90, 24, 0), (1, 50, 8, 3)],
-)
-def test_nothing_changes_where_nothing_is_done(
-    height: int, width: int, tile_px: int, overlap_px: int
-) -> None:
-    image = torch.rand(1, 3, height, width)
-    calls: list[tuple[int, int]] = []
-    restored = restore_tiled(
-        lambda tile: tile,
-        image,
-        tile_px=tile_px,
-        overlap_px=overlap_px,
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    assert (restored - image).abs().max() <= 1e-6
-    assert calls == [(done, len(calls)) for done in range(1, len(calls) + 1)]
-    assert len(calls) > 1
-
-
-def test_small_pictures_are_restored_at_once() -> None:
-    seen = []
-    image = torch.rand(1, 3, 16, 9)
-    assert torch.equal(
-        restore_tiled(lambda tile: seen.append(tile.shape) or tile * 2, image, tile_px=16, overlap_px=4),
-        image * 2,
-    )
-    assert seen == [image.shape]
-
-
-@pytest.mark.parametrize("length", [17, 20, 29, 47, 64, 100])
-def test_tiles_are_never_larger_than_asked_and_seams_never_wider(length: int) -> None:
-    tile_px, overlap_px = 16, 4
-    numbers = itertools.count()
-    shapes = []
-
-    def constant(tile: torch.Tensor) -> torch.Tensor:
-        shapes.append(tile.shape[-2:])
-        return torch.full_like(tile, float(next(numbers)))
-
-    restored = restore_tiled(constant, torch.zeros(1, 1, 5, length), tile_px=tile_px, overlap_px=overlap_px)
-    assert set(shapes) == {(5, 16)}
-    row = restored[0, 0, 0]
-    assert torch.equal(restored, row.expand(1, 1, 5, length))
-    assert (row.diff() >= 0).all()  # each tile fades into the next
-    mixed = [not float(value).is_integer() for value in row]
-    widths = [sum(1 for _ in run) for is_mixed, run in itertools.groupby(mixed) if is_mixed]
-    assert widths == [overlap_px] * (len(shapes) - 1)
-    assert row[0] == 0
-    assert row[-1] == len(shapes) - 1
-
-
-def test_what_a_net_sees_around_a_pixel_is_kept_inside_tiles() -> None:
-    kernel = torch.ones(1, 1, 5, 5) / 25
-
-    def blur(tile: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.conv2d(tile, kernel, padding=2)
-
-    # Tiles of 24 at 0 and 6: the seam of 4 pixels lies 7 pixels inside either, more than the kernel reaches.
-    image = torch.rand(1, 1, 30, 30)
-    assert (restore_tiled(blur, image, tile_px=24, overlap_px=4) - blur(image)).abs().max() <= 1e-6
-
-
-def test_half_precision_is_blended_in_single() -> None:
-    image = torch.rand(1, 3, 40, 40).to(torch.bfloat16)
-    restored = restore_tiled(lambda tile: tile, image, tile_px=16, overlap_px=8)
-    assert restored.dtype == torch.bfloat16
-    assert torch.equal(restored, image)
-
-
-@pytest.mark.parametrize(("tile_px", "overlap_px"), [(0, 0), (16, 16), (16, -1), (-4, 0)])
-def test_tiles_that_cannot_be_are_refused(tile_px: int, overlap_px: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"tile_px={tile_px} and overlap_px={overlap_px}"):
-        restore_tiled(lambda tile: tile, torch.zeros(1, 3, 64, 64), tile_px=tile_px, overlap_px=overlap_px)
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    kept = [tmp_path / name for name in (f".{os.getpid()}-0123abcd.tmp", ".mine.tmp", "0-0123abcd.tmp")]
+    for path in (*kept, tmp_path / f".{ended.pid}-0123abcd.tmp"):
+        path.touch()
+    remove_unfinished(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)

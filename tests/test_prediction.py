@@ -1,0 +1,147 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur_lab import prediction
+from deblur_lab.errors import ConfigurationError, DataError, DivergedError, MachineError
+from deblur_lab.images import read_rgb
+from deblur_lab.pictures import PREDICTED
+from deblur_lab.prediction import Job, pictures_in, planned
+from deblur_lab.restoring import Restorer
+from tests.images.test_files import picture
+from tests.nets import Fade, small_m2aenet
+
+SETTINGS = {"max_pixels": 10**6, "jpeg_quality": 95}
+
+
+def photos(folder: Path, *names: str) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        kind = "JPEG" if Path(name).suffix.lower() in {".jpg", ".jpeg"} else "PNG"
+        Image.fromarray(picture(8, 9)).save(folder / name, kind)
+    return [folder / name for name in names]
+
+
+def restore_all(jobs: list[Job], folder: Path, net: torch.nn.Module | None = None) -> None:
+    restorer = Restorer(net or Fade(), torch.device("cpu"))
+    prediction._restore_all(restorer, jobs, SETTINGS, folder)
+
+
+def test_names_and_kinds_of_the_results(tmp_path):
+    names = ("a.JPG", "b.jpeg", "c.PNG", "d.tif", "e", "f v1.2 final", "g.x.bmp")
+    inputs = photos(tmp_path / "in", *names)
+
+    def targets(form: str) -> list[str]:
+        return [job.target.name for job in planned(inputs, tmp_path / "in", tmp_path / "out", form, False)]
+
+    assert targets("auto") == ["a.JPG", "b.jpeg", "c.PNG", "d.png", "e.png", "f v1.2 final.png", "g.x.png"]
+    assert targets("png") == ["a.png", "b.png", "c.PNG", "d.png", "e.png", "f v1.2 final.png", "g.x.png"]
+    assert targets("jpeg") == ["a.JPG", "b.jpeg", "c.jpg", "d.jpg", "e.jpg", "f v1.2 final.jpg", "g.x.jpg"]
+    (job,) = planned(inputs[:1], inputs[0], tmp_path / "out", "auto", True)
+    assert job == Job(inputs[0], tmp_path / "out" / "a.JPG", "jpeg", tmp_path / "out" / "a.explained.png")
+    # What a file is counts, not what its name says.
+    os.rename(inputs[0], inputs[2])
+    (job,) = planned([inputs[2]], inputs[2], tmp_path / "out", "auto", False)
+    assert (job.target.name, job.kind) == ("c.jpg", "jpeg")
+
+
+def test_no_photo_is_overwritten_under_any_name(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    inputs = photos(source, "a.png", "b.png")
+    out.mkdir()
+    os.link(inputs[1], out / "a.png")
+    with pytest.raises(
+        ConfigurationError, match=r"output=.*out would overwrite .*b\.png: name another folder"
+    ):
+        planned(inputs, source, out, "auto", False)
+    (out / "a.png").unlink()
+    (out / "a.explained.png").symlink_to(inputs[0])
+    with pytest.raises(ConfigurationError, match=r"would overwrite .*a\.png"):
+        planned(inputs, source, out, "auto", True)
+    assert planned(inputs, source, out, "auto", False)
+    with pytest.raises(ConfigurationError, match="is the input, which would be overwritten"):
+        pictures_in(source, source)
+
+
+def test_what_cannot_be_restored_is_listed_and_the_rest_is_restored(tmp_path, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    inputs = photos(source, "a.png", "b.png", "c.png")
+    inputs[1].write_bytes(b"no picture")
+    with pytest.raises(
+        DataError, match=r"^1 could not be restored:\n       .*b\.png: not a picture"
+    ) as caught:
+        restore_all(planned(inputs, source, out, "auto", False), out)
+    assert str(caught.value).count("\n") == 1
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "c.png"]
+    assert np.abs(read_rgb(out / "a.png") - (picture(8, 9) * 0.5 + 63.75)).max() <= 0.51
+    assert "2 of 3 restored, 1 failed, in 0." in capsys.readouterr().out
+
+
+def test_a_full_disk_ends_it_and_leaves_nothing_half_written(tmp_path, capsys, little_space):
+    source, out = tmp_path / "in", tmp_path / "out"
+    inputs = photos(source, "a.png", "b.png")
+    inputs[0].write_bytes(b"no picture")
+    Image.new("RGB", (200, 200)).save(inputs[1])
+    monkeypatched = Restorer(_Noise(), torch.device("cpu"))
+    with pytest.raises(MachineError, match=r"b\.png cannot be written: File too large"):
+        prediction._restore_all(monkeypatched, planned(inputs, source, out, "auto", False), SETTINGS, out)
+    assert not list(out.iterdir())
+    said = capsys.readouterr().out
+    # What was met before is not lost.
+    assert f"could not be restored: {inputs[0]}: not a picture" in said
+    assert "0 of 2 restored, 1 failed, in 0." in said
+
+
+class _Noise(torch.nn.Module):
+    """What cannot be compressed."""
+
+    def forward(self, blurry: torch.Tensor) -> torch.Tensor:
+        return torch.rand_like(blurry)
+
+
+def test_damaged_weights_name_the_photo(tmp_path):
+    class Broken(torch.nn.Module):
+        def forward(self, blurry: torch.Tensor) -> torch.Tensor:
+            return blurry * torch.nan
+
+    inputs = photos(tmp_path / "in", "a.png")
+    with pytest.raises(DivergedError, match=r"a\.png: what the network makes of it is not finite"):
+        restore_all(planned(inputs, inputs[0], tmp_path / "out", "auto", False), tmp_path / "out", Broken())
+
+
+def test_a_lack_of_memory_for_a_photo_is_its_own_failure(tmp_path, monkeypatch):
+    inputs = photos(tmp_path / "in", "a.png", "b.png")
+
+    def greedy(photo: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(prediction, "shown", greedy)
+    with pytest.raises(
+        DataError, match=r"2 could not be restored:\n.*not enough memory for its 9 x 8 pixels"
+    ):
+        restore_all(planned(inputs, tmp_path / "in", tmp_path / "out", "auto", False), tmp_path / "out")
+
+
+def test_nothing_is_said_of_what_cannot_be_seen(tmp_path):
+    rgba = np.concatenate([picture(64, 64), np.full((64, 64, 1), 255, np.uint8)], axis=2)
+    rgba[:, :32, 3] = 0
+    (tmp_path / "in").mkdir()
+    Image.fromarray(rgba).save(tmp_path / "in" / "a.png")
+    net = small_m2aenet()
+    torch.nn.init.zeros_(net.mask_predictors["3"].decide[-1].weight)
+    net.mask_predictors["3"].decide[-1].bias.data = torch.tensor([9.0, 0.0])  # blurred, all of it
+    jobs = planned([tmp_path / "in" / "a.png"], tmp_path / "in", tmp_path / "out", "auto", True)
+    restore_all(jobs, tmp_path / "out", net)
+    panel = read_rgb(tmp_path / "out" / "a.explained.png").astype(int)
+    column = panel.shape[1] // 4
+    tint = np.abs(
+        panel[-200:, 2 * column : 3 * column]
+        - panel[-200:, 2 * column : 3 * column].mean(axis=2, keepdims=True)
+    )
+    left, right = tint[:, 40 : column // 2 - 40].mean(), tint[:, column // 2 + 40 : -40].mean()
+    assert right > 10 * left
+    assert right > 0.1 * max(PREDICTED)
