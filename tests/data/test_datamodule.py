@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deblur_lab.data.datamodule import DeblurDataModule, EvaluationPictures, TrainingPatches, plan_batches
 from deblur_lab.data.samples import SampleKey, Scene, Source, Split
-from deblur_lab.data.scenes import LocalMotion
+from deblur_lab.data.scenes import CameraShake, LocalMotion
 from deblur_lab.data.sources import Folder
 from deblur_lab.data.synthetic import SyntheticSource
 from deblur_lab.errors import ConfigurationError, DataError
@@ -373,6 +373,55 @@ def test_a_file_that_breaks_during_a_run_is_named_in_one_line(tmp_path: Path, nu
     assert "\n" not in str(caught.value)
 
 
+class HoledScenes(MemoryScenes):
+    """Scenes of which some cannot be read."""
+
+    def __init__(self, holes: set[int]) -> None:
+        super().__init__("holed", 30)
+        self.holes = holes
+
+    def load(self, index: int, epoch: int = 0) -> Scene:
+        if index in self.holes:
+            raise DataError(f"{self.name(index)}: is broken")
+        return super().load(index, epoch)
+
+
+def test_what_cannot_be_read_is_skipped_if_that_is_asked_for_and_nothing_else_changes() -> None:
+    def patches(holes: set[int], *, skip: bool) -> TrainingPatches:
+        return TrainingPatches([HoledScenes(holes)], 8, seed=1, skip_unreadable=skip)
+
+    key = SampleKey(0, 4, 2)
+    whole = patches(set(), skip=False)
+    holed = patches({4, 5}, skip=True)
+    with pytest.raises(DataError, match="holed-4: is broken"):
+        patches({4}, skip=False)[key]
+    stand_in = holed[key]
+    assert stand_in["skipped"] == "holed-4: is broken"
+    # The same each time, another for another epoch, and not that which would have come as its own.
+    assert samples_of([torch.utils.data.default_collate([stand_in])]) == samples_of(
+        [torch.utils.data.default_collate([patches({4, 5}, skip=True)[key]])]
+    )
+    assert len({holed[key._replace(epoch=epoch)]["name"] for epoch in range(9)}) > 3
+    for index in set(range(30)) - {4, 5}:
+        one, other = whole[key._replace(index=index)], holed[key._replace(index=index)]
+        assert other.pop("skipped") == ""
+        assert all(torch.equal(one[name], other[name]) for name in one if name != "name")
+    with pytest.raises(DataError, match="holed-4: is broken; nor can any of the 20 others that were tried"):
+        patches(set(range(30)), skip=True)[key]
+
+
+def test_scoring_skips_nothing() -> None:
+    with pytest.raises(DataError, match="holed-1: is broken"):
+        EvaluationPictures(HoledScenes({1}))[1]
+    assert "skipped" not in EvaluationPictures(HoledScenes(set()))[1]
+
+
+def test_workers_have_the_time_that_they_are_given() -> None:
+    data = attached(module(num_workers=1, worker_timeout_s=7.0))
+    assert {loader.timeout for loader in (data.train_dataloader(), *data.val_dataloader())} == {7.0}
+    assert attached(module(worker_timeout_s=7.0)).train_dataloader().timeout == 0  # there are none
+
+
 # What is said and what is refused
 
 
@@ -385,6 +434,12 @@ def test_describe_says_what_is_trained_on(tmp_path: Path) -> None:
         "one pair in 10 is kept for testing (data.holdout_every); val is a sample of test",
         "patches of 8 px, 4 a step, sources mixed one to one; with probability 0.5 centred on blur, "
         "where masks show more than 5%; flips and quarter turns",
+    ]
+    counts = {"train_scenes": 1, "val_scenes": 1, "test_scenes": 1}
+    blurred = SyntheticSource(CameraShake(), None, size_px=32, **counts)
+    assert module([blurred], batch_size=4).describe() == [
+        "synthetic: 1 train, 1 val, 1 test, blurred all over",
+        "patches of 8 px, 4 a step; flips and quarter turns",
     ]
     assert module(augment=False).describe("test") == [
         "one: 3 test, masks known",

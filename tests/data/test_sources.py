@@ -1,12 +1,13 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_lab.data.layouts import Pair, PairedFolders
+from deblur_lab.data.layouts import DataFolder, Listing, PairedFolders
 from deblur_lab.data.samples import SceneSet, Source, Split
-from deblur_lab.data.sources import Folder, GoPro, ReLoBlur, evenly_spaced
+from deblur_lab.data.sources import Folder, GoPro, PictureScenes, ReLoBlur, evenly_spaced
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import ImageError
 
@@ -64,8 +65,46 @@ def test_reloblur_with_other_masks_or_none(tmp_path: Path) -> None:
     (tmp_path / "ReLoBlur/masks").rename(tmp_path / "ReLoBlur/masks_v2")
     assert ReLoBlur(tmp_path, PROTOCOL, masks="masks_v2").scenes("train").load(0).mask is not None
     assert ReLoBlur(tmp_path, PROTOCOL, masks=None).scenes("train").load(0).mask is None
-    with pytest.raises(DataError, match="have no mask"):
-        ReLoBlur(tmp_path, PROTOCOL).scenes("train")
+    scenes = ReLoBlur(tmp_path, PROTOCOL).scenes("train")
+    assert isinstance(scenes, PictureScenes)
+    (fault,) = scenes.faults
+    assert fault.startswith(f"{tmp_path}/ReLoBlur/masks is no folder: ")
+
+
+def test_what_is_wrong_with_the_test_split_is_told_of_its_sample_too(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "test", "blurry", "sharp", 3)
+    (tmp_path / "test/sharp/02.png").unlink()
+    source = Folder(tmp_path, PROTOCOL)
+    for split in ("val", "test"):
+        scenes = source.scenes(split)
+        assert isinstance(scenes, PictureScenes)
+        assert (len(scenes), len(scenes.faults)) == (2, 1)
+
+
+def test_links_out_of_a_dataset_are_followed_where_that_is_allowed(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "disk", "blurry", "sharp", 2)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/test").symlink_to(tmp_path / "disk")
+    for source in (Folder, GoPro, ReLoBlur):
+        layout = PairedFolders()
+        refused = source(tmp_path / "data", PROTOCOL, layout=layout).scenes("test")
+        followed = source(tmp_path / "data", PROTOCOL, layout=layout, follow_links=True).scenes("test")
+        assert isinstance(refused, PictureScenes)
+        assert isinstance(followed, PictureScenes)
+        assert (len(refused.faults), followed.faults) == (1, ())
+        assert len(followed) == 2
+
+
+def test_a_picture_that_is_changed_while_a_run_goes_on_is_named(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "test", "blurry", "sharp", 2)
+    scenes = Folder(tmp_path, PROTOCOL).scenes("test")
+    assert isinstance(scenes, PictureScenes)
+    assert scenes.problems(2, 1) == []
+    scenes.load(1)
+    os.utime(tmp_path / "test/sharp/01.png", (1, 1))
+    scenes.load(0)
+    with pytest.raises(DataError, match=r"sharp/01\.png was changed while the run went on"):
+        scenes.load(1)
 
 
 def test_gopro_is_blurred_all_over(tmp_path: Path) -> None:
@@ -189,13 +228,13 @@ def test_a_folder_is_looked_through_once_a_split(tmp_path: Path, monkeypatch: py
     for split in ("train", "test"):
         write_pairs(tmp_path / split, "blurry", "sharp", 2)
     looked: list[str] = []
-    pairs = PairedFolders.pairs
+    listing = PairedFolders.listing
 
-    def counted(self: PairedFolders, root: Path, split: Split) -> list[Pair]:
+    def counted(self: PairedFolders, data: DataFolder, split: Split) -> Listing:
         looked.append(split)
-        return pairs(self, root, split)
+        return listing(self, data, split)
 
-    monkeypatch.setattr(PairedFolders, "pairs", counted)
+    monkeypatch.setattr(PairedFolders, "listing", counted)
     source = Folder(tmp_path, PROTOCOL)
     first = source.scenes("test")
     assert source.scenes("test") is first

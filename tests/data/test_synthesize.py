@@ -1,6 +1,7 @@
 """The command that writes synthetic pairs: layouts to the letter, and what it says when it cannot."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -276,10 +277,36 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ty
     monkeypatch.chdir(tmp_path)
     assert main(typed) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
     assert error.startswith("error: ")
+    assert [line for line in error.splitlines()[1:] if not line.startswith("       ")] == []
     assert said in error
-    assert not list(tmp_path.rglob("*.png"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_mistakes_are_told_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["otput=x", "layout=gpro", "size=x", "seed=-1", "zzz=3", "train_scenes="]) == 2
+    assert [line.removeprefix("error: ").strip() for line in capsys.readouterr().err.splitlines()] == [
+        "there is no setting 'otput': did you mean output=...?",
+        "there is no setting 'zzz': there are output, layout, variant, train_scenes, test_scenes, size, "
+        "seed, num_workers",
+        "train_scenes has no value: give it as train_scenes=...",
+        "size=x must be WIDTHxHEIGHT in pixels, as in size=480x320",
+        "seed=-1 must be a whole number, 0 or more",
+        f"layout=gpro does not exist: did you mean layout=gopro? there are {', '.join(LAYOUTS)}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"), [("480x320", None), ("300x250", "240"), ("96x80", "80"), ("40x33", "32")]
+)
+def test_the_command_that_comes_next_fits_the_pictures(tmp_path, capsys, size, patch):
+    typed = [f"output={tmp_path}", "layout=folder", "train_scenes=1", "test_scenes=1", f"size={size}"]
+    assert main([*typed, "num_workers=0"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    given = dict(argument.split("=", 1) for argument in shlex.split(line)[4:])
+    assert given.pop("data.patch_size", None) == patch
+    assert given == {"model": "m2aenet", "data": "folder", "data.root": str(tmp_path)}
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path, capsys):
@@ -324,6 +351,16 @@ def wait_for_pictures(output, process):
         assert process.poll() is None
         time.sleep(0.05)
     raise AssertionError("no picture was written")
+
+
+@pytest.mark.parametrize(("number", "name", "code"), [(2, "Ctrl-C", 130), (15, "SIGTERM", 143)])
+def test_a_signal_leaves_no_new_folder(tmp_path, number, name, code):
+    process = command(tmp_path / "new")
+    wait_for_pictures(tmp_path, process)
+    process.send_signal(number)
+    assert process.communicate()[1] == f"error: stopped by {name}; nothing is left behind\n"
+    assert process.returncode == code
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sigterm_leaves_an_empty_folder_and_sigkill_one_that_is_cleaned(tmp_path):

@@ -8,11 +8,18 @@ import torch
 from torch import nn
 
 from deblur_lab.errors import CheckpointError
-from deblur_lab.models import NAFNet
-from deblur_lab.models.published import nafnet_of, weights_of
+from deblur_lab.models import LearnableTrajectory, M2AENet, NAFNet
+from deblur_lab.models.published import net_of, weights_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SIZES = [(4, [1], 1, [1]), (6, [2, 1], 3, [1, 2]), (8, [1, 1, 1, 4], 1, [1, 1, 1, 1])]
+SIZES = [
+    (4, [1], 1, [1]),
+    (6, [2, 1], 3, [1, 2]),
+    (8, [1, 1, 1, 4], 1, [1, 1, 1, 1]),
+    # Decoders deeper than encoders, levels and middle without blocks.
+    (4, [0, 1, 0], 0, [2, 3, 0]),
+    (64, [0], 1, [0]),
+]
 
 
 def filled(sizes):
@@ -26,7 +33,7 @@ def filled(sizes):
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_size_is_found_and_the_net_computes_the_same(sizes):
     net = filled(sizes)
-    found = nafnet_of(net.state_dict())
+    found = net_of(net.state_dict())
     assert not found.training
     blurry = torch.rand(1, 3, 13, 18)
     assert torch.equal(found(blurry), net(blurry))
@@ -34,12 +41,15 @@ def test_the_size_is_found_and_the_net_computes_the_same(sizes):
 
 def test_the_released_width_32_is_known_by_its_keys_and_shapes():
     shapes = json.loads((GOLDEN / "nafnet_w32_keys.json").read_text())
-    net = nafnet_of({key: torch.zeros(shape) for key, shape in shapes.items()})
+    net = net_of({key: torch.zeros(shape) for key, shape in shapes.items()})
     assert sum(parameter.numel() for parameter in net.parameters()) == 17_111_907
 
 
 @pytest.mark.parametrize("container", ["", "params", "params_ema", "state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "net."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "module.", "_orig_mod.", "module._orig_mod.", "net.", "net._orig_mod.", "model.module.net."],
+)
 def test_containers_and_wrappers_are_seen_through(container, prefix):
     state = filled(SIZES[0]).state_dict()
     renamed = {f"{prefix}{key}": value for key, value in state.items()}
@@ -48,16 +58,115 @@ def test_containers_and_wrappers_are_seen_through(container, prefix):
     assert all(torch.equal(found[key], state[key]) for key in state)
 
 
+def test_wrappers_in_the_middle_of_names_are_seen_through():
+    """As `torch.compile` of a part of a net leaves them."""
+    state = filled(SIZES[1]).state_dict()
+    renamed = {}
+    for key, value in state.items():
+        parts = key.split(".")
+        renamed[".".join([*parts[:-1], "_orig_mod", parts[-1]]) if len(parts) > 2 else key] = value
+    assert "encoders.0.0.conv1._orig_mod.weight" in renamed
+    assert list(weights_of(renamed)) == list(state)
+
+
+def test_of_a_trainers_modules_the_net_is_taken_and_its_average_first():
+    net, average = filled(SIZES[0]), filled(SIZES[0])
+    torch.nn.init.ones_(average.intro.weight)
+    state = {f"net.{key}": value for key, value in net.state_dict().items()}
+    state["criterion.vgg.features.0.weight"] = torch.zeros(1)
+    assert torch.equal(net_of({"state_dict": state}).intro.weight, net.intro.weight)
+    state |= {f"net_ema.module.{key}": value for key, value in average.state_dict().items()}
+    state["net_ema.n_averaged"] = torch.tensor(3)
+    assert torch.equal(
+        net_of({"state_dict": {**state, "n_averaged": torch.tensor(1)}}).intro.weight, average.intro.weight
+    )
+
+
+def test_an_averaged_model_of_pytorch_is_read():
+    averaged = torch.optim.swa_utils.AveragedModel(filled(SIZES[0]))
+    assert torch.equal(net_of(averaged.state_dict()).intro.weight, averaged.module.intro.weight)
+
+
+def test_what_numbers_its_blocks_to_the_sky_is_refused_at_once():
+    state = filled(SIZES[0]).state_dict()
+    state["encoders.99999999999.0.conv1.weight"] = torch.zeros(1)
+    state["decoders.0.99999999999.conv1.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"looks like a NAFNet of width 4, but .*unexpected"):
+        net_of(state)
+
+
+@pytest.mark.parametrize(
+    ("choices", "kind"),
+    [
+        ({"predictor_stages": [2]}, "quadratic"),
+        ({"predictor_stages": [1, 2], "mask_aware": False}, "quadratic"),
+        ({"predictor_stages": [2], "motion_aware": False}, "quadratic"),
+        ({"predictor_stages": [2], "trajectory": LearnableTrajectory(5)}, "learnable"),
+    ],
+)
+def test_bare_weights_of_an_m2aenet_are_read_and_what_they_do_not_tell_is_said(choices, kind):
+    net = M2AENet(4, [1, 1], 1, [1, 1], **choices).eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    with pytest.warns(UserWarning, match=rf"do not tell its threshold .*: taken to be 0\.5 and {kind}"):
+        found = net_of(net.state_dict())
+    assert type(found) is M2AENet
+    assert type(found.trajectory) is type(net.trajectory)
+    blurry = torch.rand(1, 3, 13, 18)
+    assert torch.equal(found(blurry), net(blurry))
+
+
 def test_of_two_the_average_is_taken():
     raw, average = filled(SIZES[0]).state_dict(), filled(SIZES[1]).state_dict()
     assert list(weights_of({"params": raw, "params_ema": average})) == list(average)
 
 
 def test_what_is_no_nafnet_is_described():
-    with pytest.raises(CheckpointError, match=r"1 tensors \(conv\.weight \(3, 3\)\) are not a NAFNet's"):
-        nafnet_of({"conv.weight": torch.zeros(3, 3)})
-    with pytest.raises(CheckpointError, match=r"0 tensors \(none\)"):
-        nafnet_of(weights_of({"epoch": 3}))
+    with pytest.raises(
+        CheckpointError,
+        match=r"^it holds 1 tensors \(conv\.weight \(3, 3\)\); a NAFNet .*intro\.weight and downs\.0\.we",
+    ):
+        net_of({"conv.weight": torch.zeros(3, 3)})
+    with pytest.raises(CheckpointError, match=r"^it holds no weights \(only epoch\)$"):
+        net_of({"epoch": 3})
+    with pytest.raises(CheckpointError, match=r"^it holds no weights \(nothing at all\)$"):
+        net_of({})
+
+
+@pytest.mark.parametrize(
+    ("name", "net"),
+    [
+        ("kernel_down.0.weight", "a UFPNet"),
+        ("encoders.0.0.attgamma", "a KBNet"),
+        ("encoder_level1.0.ffn.fft", "an FFTformer"),
+        ("encoder_level1.0.attn.temperature", "a Restormer"),
+        ("encoderlayer_0.blocks.0.attn.relative_position_bias_table", "a Uformer"),
+        ("layers.0.residual_group.blocks.0.attn.relative_position_bias_table", "a Swin transformer"),
+        ("shallow_feat1.0.weight", "an MPRNet"),
+        ("SCM1.main.0.main.0.weight", "a MIMO-UNet"),
+        ("down_path_1.0.identity.weight", "an HINet"),
+        ("fpn.inception.weight", "a DeblurGAN-v2"),
+        ("layer1.0.conv1.weight", "a ResNet"),
+        ("features.0.weight", "a VGG"),
+    ],
+)
+def test_other_nets_of_the_field_are_known_by_their_names(name, net):
+    """UFPNet's and KBNet's have all of NAFNet's names as well."""
+    state = filled(SIZES[0]).state_dict() if name.startswith(("kernel", "encoders")) else {}
+    wrapped = {"params": {f"module.{key}": value for key, value in state.items()}}
+    wrapped["params"][f"module.{name}"] = torch.zeros(2, 2)
+    with pytest.raises(
+        CheckpointError, match=f"^it looks like {net}, and only NAFNet and M2AENet are known$"
+    ):
+        net_of(wrapped)
+
+
+def test_the_state_of_an_optimizer_is_told_from_weights():
+    state = {"epoch": 3, "iter": 7, "optimizers": [{"state": {}, "param_groups": []}], "schedulers": []}
+    with pytest.raises(
+        CheckpointError, match=r"^it holds the state of an optimizer and no weights: take the "
+    ):
+        net_of(state)
 
 
 def test_what_is_missing_left_over_or_misshapen_is_named():
@@ -66,9 +175,9 @@ def test_what_is_missing_left_over_or_misshapen_is_named():
     state["extra"] = torch.zeros(1)
     state["intro.bias"] = torch.zeros(9)
     with pytest.raises(CheckpointError) as caught:
-        nafnet_of(state)
+        net_of(state)
     message = str(caught.value)
     assert "width 6" in message
-    assert "1 tensors missing (ending.bias)" in message
-    assert "1 tensors left over (extra)" in message
-    assert "1 tensors of another shape (intro.bias)" in message
+    assert "1 missing (ending.bias)" in message
+    assert "1 unexpected (extra)" in message
+    assert "1 of another shape (intro.bias (9,), not (6,))" in message

@@ -5,25 +5,24 @@ is taken for a pattern. Pictures are the files with one of `images.PICTURE_SUFFI
 with a dot; other files are left alone, as are masks that belong to no pair. Names are compared without what
 follows their last dot, and in Unicode's composed form, as some systems store names decomposed.
 
-A symbolic link may point to anything inside the data folder; one that leaves it is refused.
+A symbolic link may point to anything inside the data folder; one that leaves it is a fault, unless
+`DataFolder` is told to follow it.
 """
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from deblur_lab.data.samples import Split
 from deblur_lab.errors import ConfigurationError, DataError
-from deblur_lab.images import PICTURE_SUFFIXES, ImageError, check_picture, quoted
+from deblur_lab.images import PICTURE_SUFFIXES, quoted
 
 Role = Literal["blurry", "sharp", "mask"]
 
 _SHOWN_NAMES = 5
-_SHOWN_PROBLEMS = 200
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,110 @@ class Pair:
     mask: Path | None
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What a split is made of.
+
+    Attributes:
+        pairs: Sorted by name.
+        faults: What keeps other files from being pairs, each in one line: partners and masks that are
+            missing, names that two files have, links that leave the data folder.
+    """
+
+    pairs: tuple[Pair, ...]
+    faults: tuple[str, ...] = ()
+
+
+class DataFolder:
+    """A folder that is looked through by names, and the links met in it that leave it.
+
+    Args:
+        path: The folder; links that lead to it are followed.
+        follow_links: Whether links in it may leave it, as where a dataset is put together from links.
+    """
+
+    def __init__(self, path: Path, *, follow_links: bool = False) -> None:
+        self.path = path.resolve()
+        self.follow_links = follow_links
+        self._inside = [self.path]
+        self._leaving: dict[Path, Path] = {}
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The links met so far that leave the folder, each in one line; none if they may."""
+        return tuple(
+            f"{quoted(link)} is a link to {quoted(target)}, outside the data folder {quoted(self.path)}: "
+            "copy that into it, or allow such links by data.follow_links=true"
+            for link, target in self._leaving.items()
+        )
+
+    def below(self, name: str) -> "DataFolder":
+        """A folder in it, to be looked through by itself; all of this one counts as inside."""
+        folder = DataFolder(self.path / name, follow_links=self.follow_links)
+        folder._inside += self._inside
+        folder._leaving = self._leaving
+        return folder
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether a path is that of a folder."""
+        if not os.path.isdir(path):
+            return False
+        self._note(path)
+        return True
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """The pictures that lie directly in a folder, sorted by name.
+
+        Raises:
+            DataError: It cannot be listed.
+        """
+        return [
+            Path(entry.path)
+            for entry in self.entries(folder)
+            if os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES and not entry.is_dir()
+        ]
+
+    def folders(self, folder: Path) -> list[Path]:
+        """The folders that lie directly in a folder, sorted by name.
+
+        Raises:
+            DataError: It cannot be listed.
+        """
+        return [Path(entry.path) for entry in self.entries(folder) if entry.is_dir()]
+
+    def entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """What lies directly in a folder, sorted by name, but for what is hidden.
+
+        Raises:
+            DataError: It cannot be listed.
+        """
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(
+                    (entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name
+                )
+        except OSError as error:
+            raise DataError(f"{quoted(folder)} cannot be listed: {error.strerror or error}") from error
+        for entry in entries:
+            if entry.is_symlink():
+                self._note(Path(entry.path))
+        return entries
+
+    def _note(self, path: Path) -> None:
+        if self.follow_links:
+            return
+        if self._is_inside(path):
+            return
+        # The link that leaves is the path itself or a folder above it.
+        within = [above for above in (*reversed(path.parents), path) if above.is_relative_to(self.path)]
+        link = next(above for above in within if not self._is_inside(above))
+        self._leaving.setdefault(link, Path(os.path.realpath(link)))
+
+    def _is_inside(self, path: Path) -> bool:
+        target = Path(os.path.realpath(path))
+        return any(target.is_relative_to(inside) for inside in self._inside)
+
+
 class Layout(Protocol):
     """One way to lay out a dataset below its root."""
 
@@ -51,21 +154,21 @@ class Layout(Protocol):
         """The folders and names that this layout is made of."""
         ...
 
-    def splits(self, root: Path) -> tuple[Split, ...]:
-        """The splits that `root` has in this layout; none at all where the layout is another."""
+    def splits(self, data: DataFolder) -> tuple[Split, ...]:
+        """The splits that a folder has in this layout; none at all where the layout is another."""
         ...
 
-    def pairs(self, root: Path, split: Split) -> list[Pair]:
-        """The pairs of a split that `splits` lists, sorted by name.
+    def listing(self, data: DataFolder, split: Split) -> Listing:
+        """What a split that `splits` lists is made of.
 
         Raises:
-            DataError: The split is empty, a picture has no partner, a mask is missing, a link leaves `root`.
+            DataError: It is empty, or cannot be listed.
         """
         ...
 
 
-def open_root(root: str | Path, root_key: str = "data.root") -> Path:
-    """The data folder, absolute and with the links that lead to it followed; messages call it `root_key`.
+def open_root(root: str | Path, root_key: str = "data.root", *, follow_links: bool = False) -> DataFolder:
+    """The data folder; messages call it `root_key`.
 
     Raises:
         DataError: There is no such folder.
@@ -76,12 +179,12 @@ def open_root(root: str | Path, root_key: str = "data.root") -> Path:
     if not os.path.isdir(path):
         state = "is not a folder" if os.path.exists(path) else "does not exist"
         raise DataError(f"{root_key}={quoted(path)} {state}: give the folder that holds the dataset")
-    return path.resolve()
+    return DataFolder(path, follow_links=follow_links)
 
 
 def find_layout(
-    root: Path, layouts: Sequence[Layout], subfolders: Sequence[str] = (), root_key: str = "data.root"
-) -> tuple[Layout, Path]:
+    root: DataFolder, layouts: Sequence[Layout], subfolders: Sequence[str] = (), root_key: str = "data.root"
+) -> tuple[Layout, DataFolder]:
     """The first layout that fits, and the folder that it fits: `root` or one of its `subfolders`.
 
     Messages call the root `root_key`.
@@ -89,15 +192,16 @@ def find_layout(
     Raises:
         DataError: None fits; says what was looked for and what is there.
     """
-    inner = [root / name for name in subfolders if _is_folder(root / name, root)]
+    inner = [root.below(name) for name in subfolders if root.is_folder(root.path / name)]
     for folder in [root, *inner]:
         for layout in layouts:
             if layout.splits(folder):
-                return layout, folder.resolve()
+                return layout, folder
     wanted = " or ".join(layout.description for layout in layouts)
-    names = [entry.name for entry in _entries(root, root)]
-    there = _listed(names) or "nothing"
-    raise DataError(f"{root_key}={quoted(root)} has no known layout: looked for {wanted}; it holds {there}")
+    there = _listed([entry.name for entry in root.entries(root.path)]) or "nothing"
+    raise DataError(
+        f"{root_key}={quoted(root.path)} has no known layout: looked for {wanted}; it holds {there}"
+    )
 
 
 @dataclass(frozen=True)
@@ -128,30 +232,31 @@ class PairedFolders:
         mask = f"[,{self.mask}]" if self.mask else ""
         return f"{{{self.blurry},{self.sharp}{mask}}}"
 
-    def splits(self, root: Path) -> tuple[Split, ...]:
-        """The splits that `root` has in this layout."""
+    def splits(self, data: DataFolder) -> tuple[Split, ...]:
+        """The splits that a folder has in this layout."""
         splits: tuple[Split, ...] = ("train", "val", "test")
-        return tuple(split for split in splits if self.fits(root / split, root))
+        return tuple(split for split in splits if self.fits(data.path / split, data))
 
-    def pairs(self, root: Path, split: Split) -> list[Pair]:
-        """The pairs of a split; see `Layout.pairs`."""
-        return self.pairs_in(root / split, root)
+    def listing(self, data: DataFolder, split: Split) -> Listing:
+        """What a split is made of; see `Layout.listing`."""
+        return self.listing_of(data.path / split, data)
 
-    def fits(self, folder: Path, root: Path) -> bool:
+    def fits(self, folder: Path, data: DataFolder) -> bool:
         """Whether a folder directly holds one of blurry and one of sharp pictures."""
-        return _is_folder(folder / self.blurry, root) and _is_folder(folder / self.sharp, root)
+        return data.is_folder(folder / self.blurry) and data.is_folder(folder / self.sharp)
 
-    def pairs_in(self, folder: Path, root: Path) -> list[Pair]:
-        """The pairs of a folder that `fits`; see `Layout.pairs`."""
+    def listing_of(self, folder: Path, data: DataFolder) -> Listing:
+        """What a folder that `fits` is made of; see `Layout.listing`."""
         places: dict[Role, Path] = {"blurry": folder / self.blurry, "sharp": folder / self.sharp}
-        if self.mask is not None and _is_folder(folder / self.mask, root):
+        if self.mask is not None and data.is_folder(folder / self.mask):
             places["mask"] = folder / self.mask
         return _joined(
-            (
+            [
                 (role, _key(path.stem), path)
                 for role, place in places.items()
-                for path in _pictures(place, root)
-            ),
+                for path in data.pictures(place)
+            ],
+            data,
             where=folder,
             partner=lambda role, path: places[role] / path.name,
             has_masks="mask" in places,
@@ -191,23 +296,24 @@ class HeldOutFolders:
             return "the same pairs train and test (data.holdout_every=null)"
         return f"one pair in {self.every} is kept for testing (data.holdout_every)"
 
-    def splits(self, root: Path) -> tuple[Split, ...]:
-        """The splits that are made of `root`."""
-        return ("train", "test") if self.folders.fits(root, root) else ()
+    def splits(self, data: DataFolder) -> tuple[Split, ...]:
+        """The splits that are made of a folder."""
+        return ("train", "test") if self.folders.fits(data.path, data) else ()
 
-    def pairs(self, root: Path, split: Split) -> list[Pair]:
-        """The pairs of a split; see `Layout.pairs`."""
-        pairs = self.folders.pairs_in(root, root)
-        if self.every is None:
-            return pairs
+    def listing(self, data: DataFolder, split: Split) -> Listing:
+        """What a split is made of; see `Layout.listing`."""
+        listing = self.folders.listing_of(data.path, data)
+        pairs = listing.pairs
+        if self.every is None or listing.faults:
+            return listing
         held_out = set(range(self.every - 1, len(pairs), self.every)) or {len(pairs) - 1}
-        chosen = [pair for index, pair in enumerate(pairs) if (index in held_out) == (split == "test")]
+        chosen = tuple(pair for index, pair in enumerate(pairs) if (index in held_out) == (split == "test"))
         if not chosen:
             raise DataError(
-                f"{quoted(root)} holds a single pair, which is kept for testing: add pairs to train on, "
+                f"{quoted(data.path)} holds a single pair, which is kept for testing: add pairs to train on, "
                 "or let data.holdout_every=null train and test on all"
             )
-        return chosen
+        return Listing(chosen)
 
 
 @dataclass(frozen=True)
@@ -226,33 +332,34 @@ class RawGoPro:
         """The folders and names that this layout is made of."""
         return f"{{train,test}}/SEQUENCE/{{{self.blur},sharp}}/NNNNNN.png"
 
-    def splits(self, root: Path) -> tuple[Split, ...]:
-        """The splits that `root` has in this layout."""
+    def splits(self, data: DataFolder) -> tuple[Split, ...]:
+        """The splits that a folder has in this layout."""
         splits: tuple[Split, ...] = ("train", "test")
         return tuple(
             split
             for split in splits
-            if _is_folder(root / split, root)
-            and any(_is_folder(folder / "sharp", root) for folder in _folders(root / split, root))
+            if data.is_folder(data.path / split)
+            and any(data.is_folder(folder / "sharp") for folder in data.folders(data.path / split))
         )
 
-    def pairs(self, root: Path, split: Split) -> list[Pair]:
-        """The pairs of a split; see `Layout.pairs`."""
+    def listing(self, data: DataFolder, split: Split) -> Listing:
+        """What a split is made of; see `Layout.listing`."""
         return _joined(
-            self._files(root / split, root),
-            where=root / split,
+            [*self._files(data.path / split, data)],
+            data,
+            where=data.path / split,
             partner=lambda role, path: path.parent.with_name(self._folder(role)) / path.name,
         )
 
     def _folder(self, role: Role) -> str:
         return self.blur if role == "blurry" else "sharp"
 
-    def _files(self, split: Path, root: Path) -> Iterator[tuple[Role, str, Path]]:
+    def _files(self, split: Path, data: DataFolder) -> Iterator[tuple[Role, str, Path]]:
         roles: tuple[Role, ...] = ("blurry", "sharp")
-        for sequence in _folders(split, root):
+        for sequence in data.folders(split):
             for role in roles:
                 folder = sequence / self._folder(role)
-                for path in _pictures(folder, root) if _is_folder(folder, root) else ():
+                for path in data.pictures(folder) if data.is_folder(folder) else ():
                     yield role, f"{_key(sequence.name)}/{_key(path.stem)}", path
 
 
@@ -273,15 +380,16 @@ class RawReLoBlur:
         masks = f" with {self.masks}/{{train,test}}/SCENE/SEQ/NN.png" if self.masks else ""
         return f"dataset/{{train,test}}/SCENE/SEQ/NN_{{blur,sharp}}.png{masks}"
 
-    def splits(self, root: Path) -> tuple[Split, ...]:
-        """The splits that `root` has in this layout."""
+    def splits(self, data: DataFolder) -> tuple[Split, ...]:
+        """The splits that a folder has in this layout."""
         splits: tuple[Split, ...] = ("train", "test")
-        return tuple(split for split in splits if _is_folder(root / "dataset" / split, root))
+        return tuple(split for split in splits if data.is_folder(data.path / "dataset" / split))
 
-    def pairs(self, root: Path, split: Split) -> list[Pair]:
-        """The pairs of a split; see `Layout.pairs`."""
-        pictures = root / "dataset" / split
-        masks = None if self.masks is None else root / self.masks / split
+    def listing(self, data: DataFolder, split: Split) -> Listing:
+        """What a split is made of; see `Layout.listing`."""
+        pictures = data.path / "dataset" / split
+        masks = None if self.masks is None else data.path / self.masks / split
+        absent = masks is not None and not data.is_folder(masks.parent)
 
         def partner(role: Role, path: Path) -> Path:
             number = path.stem.rpartition("_")[0]
@@ -290,135 +398,82 @@ class RawReLoBlur:
                 return masks / path.parent.relative_to(pictures) / f"{number}.png"
             return path.with_name(f"{number}_{'blur' if role == 'blurry' else 'sharp'}{path.suffix}")
 
-        return _joined(
-            self._files(pictures, masks, root),
+        listing = _joined(
+            [*self._files(pictures, masks, data)],
+            data,
             where=pictures,
             partner=partner,
-            has_masks=masks is not None,
+            has_masks=masks is not None and not absent,
         )
+        if masks is None or not absent:
+            return listing
+        # One line, not one for each of two thousand pairs.
+        fault = (
+            f"{quoted(masks.parent)} is no folder: name that of the mask release by data.masks=..., or do "
+            "without masks by data.masks=null"
+        )
+        return Listing(listing.pairs, (fault, *listing.faults))
 
-    def _files(self, pictures: Path, masks: Path | None, root: Path) -> Iterator[tuple[Role, str, Path]]:
+    def _files(
+        self, pictures: Path, masks: Path | None, data: DataFolder
+    ) -> Iterator[tuple[Role, str, Path]]:
         roles: dict[str, Role] = {"blur": "blurry", "sharp": "sharp"}
-        for folder, path in self._numbered(pictures, root):
+        for folder, path in self._numbered(pictures, data):
             number, _, ending = path.stem.rpartition("_")
             if ending in roles:
                 yield roles[ending], f"{folder}/{_key(number)}", path
-        if masks is not None and _is_folder(masks, root):
-            for folder, path in self._numbered(masks, root):
+        if masks is not None and data.is_folder(masks):
+            for folder, path in self._numbered(masks, data):
                 yield "mask", f"{folder}/{_key(path.stem)}", path
 
-    def _numbered(self, split: Path, root: Path) -> Iterator[tuple[str, Path]]:
-        for scene in _folders(split, root):
-            for sequence in _folders(scene, root):
-                for path in _pictures(sequence, root):
+    def _numbered(self, split: Path, data: DataFolder) -> Iterator[tuple[str, Path]]:
+        for scene in data.folders(split):
+            for sequence in data.folders(scene):
+                for path in data.pictures(sequence):
                     yield f"{_key(scene.name)}/{_key(sequence.name)}", path
 
 
-def find_problems(
-    pairs: Sequence[Pair], num_workers: int = 4, *, full: bool = False, smallest_px: int = 1
-) -> list[str]:
-    """Everything that keeps pairs from being used, each in one line.
-
-    Looked for are files that are missing, empty, cut off or otherwise unreadable (`images.check_picture` says
-    what is seen in which format), pictures and masks whose size is not that of their partner, and
-    pictures that are too small.
-
-    Args:
-        pairs: The pairs.
-        num_workers: How many threads read files.
-        full: Decode every file, which finds damage anywhere in it.
-        smallest_px: The smallest width and height allowed.
-    """
-    with ThreadPoolExecutor(max_workers=max(num_workers, 1)) as pool:
-        found = pool.map(lambda pair: _problems_of(pair, full, smallest_px), pairs)
-        return [problem for problems in found for problem in problems]
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raise what `find_problems` found, if anything.
-
-    Raises:
-        DataError: Of several lines: how many problems there are, and the first 200.
-    """
-    if not problems:
-        return
-    lines = [
-        f"{len(problems)} problem(s) with the pictures; mend or remove these files:",
-        *problems[:_SHOWN_PROBLEMS],
-    ]
-    if len(problems) > _SHOWN_PROBLEMS:
-        lines.append(f"and {len(problems) - _SHOWN_PROBLEMS} more")
-    raise DataError("\n  ".join(lines))
-
-
-def _problems_of(pair: Pair, full: bool, smallest_px: int) -> list[str]:
-    problems: list[str] = []
-    sizes: dict[Path, tuple[int, int]] = {}
-    for path in (pair.blurry, pair.sharp, pair.mask):
-        if path is None:
-            continue
-        try:
-            sizes[path] = check_picture(path, full=full, as_mask=path == pair.mask)
-        except ImageError as error:
-            known = path == pair.mask and path.is_file() and path.stat().st_size == 0
-            hint = "; ReLoBlur's first release of masks is known for this (train/s09): take the later one"
-            problems.append(f"{error}{hint if known else ''}")
-    for path in (pair.sharp, pair.mask):
-        if path is not None and path in sizes and pair.blurry in sizes and sizes[path] != sizes[pair.blurry]:
-            problems.append(f"{_with_size(pair.blurry, sizes)} but {_with_size(path, sizes)}: sizes differ")
-    if pair.blurry in sizes and min(sizes[pair.blurry]) < smallest_px:
-        problems.append(
-            f"{_with_size(pair.blurry, sizes)}, smaller than data.patch_size={smallest_px}: "
-            f"data.patch_size={min(sizes[pair.blurry])} at most would fit"
-        )
-    return problems
-
-
-def _with_size(path: Path, sizes: dict[Path, tuple[int, int]]) -> str:
-    width, height = sizes[path]
-    return f"{quoted(path)} is {width} x {height}"
-
-
 def _joined(
-    files: Iterable[tuple[Role, str, Path]],
+    files: Sequence[tuple[Role, str, Path]],
+    data: DataFolder,
     *,
     where: Path,
     partner: Callable[[Role, Path], Path],
     has_masks: bool = False,
-) -> list[Pair]:
-    """The files with equal names as pairs.
+) -> Listing:
+    """The files with equal names as pairs, and what is wrong with the others.
 
     Args:
         files: What each file is, the name of its pair, and its path.
+        data: In which they were found.
         where: The folder of the split, for messages.
         partner: Where the partner of a file in another role is expected.
         has_masks: Whether each pair needs a mask.
     """
     found: dict[Role, dict[str, Path]] = {"blurry": {}, "sharp": {}, "mask": {}}
+    faults = [*data.faults]
     for role, name, path in files:
         first = found[role].setdefault(name, path)
         if first is not path:
-            raise DataError(f"{quoted(first)} and {quoted(path)} have one name: remove one of them")
+            faults.append(f"{quoted(first)} and {quoted(path)} have one name: remove one of them")
     blurry, sharp, masks = found["blurry"], found["sharp"], found["mask"]
     if not blurry and not sharp:
         raise DataError(f"{quoted(where)} is empty: it holds no pictures in this layout")
-    alone = [(path, partner("sharp", path)) for name, path in blurry.items() if name not in sharp]
-    alone += [(path, partner("blurry", path)) for name, path in sharp.items() if name not in blurry]
-    if alone:
-        raise DataError(f"{len(alone)} picture(s) in {quoted(where)} have no partner: {_missing(alone)}")
-    unmasked = [
-        (path, partner("mask", path)) for name, path in blurry.items() if has_masks and name not in masks
-    ]
-    if unmasked:
-        raise DataError(f"{len(unmasked)} picture(s) in {quoted(where)} have no mask: {_missing(unmasked)}")
-    return [
-        Pair(name, blurry[name], sharp[name], masks[name] if has_masks else None) for name in sorted(blurry)
-    ]
-
-
-def _missing(partners: list[tuple[Path, Path]]) -> str:
-    shown = [f"{quoted(path)} has no {quoted(missing)}" for path, missing in sorted(partners)[:_SHOWN_NAMES]]
-    return "; ".join([*shown, *(["..."] if len(partners) > _SHOWN_NAMES else [])])
+    lone: list[tuple[Path, str]] = []
+    for name in sorted({*blurry, *sharp}):
+        if name not in sharp:
+            lone.append((blurry[name], f"partner: {quoted(partner('sharp', blurry[name]))} is missing"))
+        elif name not in blurry:
+            lone.append((sharp[name], f"partner: {quoted(partner('blurry', sharp[name]))} is missing"))
+        elif has_masks and name not in masks:
+            lone.append((blurry[name], f"mask: {quoted(partner('mask', blurry[name]))} is missing"))
+    faults += [f"{quoted(path)} has no {what}" for path, what in sorted(lone)]
+    pairs = tuple(
+        Pair(name, blurry[name], sharp[name], masks[name] if has_masks else None)
+        for name in sorted(blurry)
+        if name in sharp and (name in masks or not has_masks)
+    )
+    return Listing(pairs, tuple(faults))
 
 
 def _listed(names: list[str]) -> str:
@@ -429,46 +484,3 @@ def _listed(names: list[str]) -> str:
 def _key(stem: str) -> str:
     """A name in Unicode's composed form; bytes that are no text become escapes, so that it can be printed."""
     return unicodedata.normalize("NFC", stem).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _pictures(folder: Path, root: Path) -> list[Path]:
-    return [
-        Path(entry.path)
-        for entry in _entries(folder, root)
-        if os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES and not entry.is_dir()
-    ]
-
-
-def _folders(folder: Path, root: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(folder, root) if entry.is_dir()]
-
-
-def _entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name, but for what is hidden."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(
-                (entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name
-            )
-    except OSError as error:
-        raise DataError(f"{quoted(folder)} cannot be listed: {error.strerror or error}") from error
-    for entry in entries:
-        if entry.is_symlink():
-            _refuse_leaving(Path(entry.path), root)
-    return entries
-
-
-def _is_folder(path: Path, root: Path) -> bool:
-    if not os.path.isdir(path):
-        return False
-    _refuse_leaving(path, root)
-    return True
-
-
-def _refuse_leaving(path: Path, root: Path) -> None:
-    target = Path(os.path.realpath(path))
-    if not target.is_relative_to(os.path.realpath(root)):
-        raise DataError(
-            f"{quoted(path)} is a link to {quoted(target)}, outside the data folder {quoted(root)}: "
-            "copy what it points to into the folder, or give the folder that holds it as data.root"
-        )

@@ -2,24 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from deblur_lab.data.checking import Stamps, find_problems
 from deblur_lab.data.layouts import (
     HeldOutFolders,
     Layout,
+    Listing,
     Pair,
     PairedFolders,
     RawGoPro,
     RawReLoBlur,
     find_layout,
-    find_problems,
     open_root,
 )
 from deblur_lab.data.samples import Scene, Split
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import quoted, read_mask, read_rgb
+from deblur_lab.ranges import Count, Range
 
 
 class PictureScenes:
@@ -30,12 +32,22 @@ class PictureScenes:
         blurred_all_over: Whether all of every picture is known to be blurred: where there is no mask file the
             mask is then all ones, and not unknown.
         note: What a person who reads the number of scenes should know beside it.
+        faults: What keeps other files from being scenes, each in one line: refuse them before any is used.
     """
 
-    def __init__(self, pairs: Sequence[Pair], *, blurred_all_over: bool = False, note: str = "") -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        blurred_all_over: bool = False,
+        note: str = "",
+        faults: Sequence[str] = (),
+    ) -> None:
         self.pairs = tuple(pairs)
         self.blurred_all_over = blurred_all_over
         self.note = note
+        self.faults = tuple(faults)
+        self._stamps = Stamps()
 
     def __len__(self) -> int:
         """How many scenes there are."""
@@ -50,7 +62,7 @@ class PictureScenes:
 
         Raises:
             ImageError: A file cannot be read.
-            DataError: The files differ in size.
+            DataError: The files differ in size, or one was changed since `problems` looked at it.
         """
         pair = self.pairs[index]
         blurry, sharp = read_rgb(pair.blurry), read_rgb(pair.sharp)
@@ -61,11 +73,15 @@ class PictureScenes:
             _require_one_size(pair.blurry, blurry.shape, pair.mask, mask.shape)
         elif self.blurred_all_over:
             mask = np.ones(blurry.shape[:2], np.uint8)
+        for path in (pair.blurry, pair.sharp, pair.mask):
+            if path is not None:
+                self._stamps.require_unchanged(path)
         return Scene(pair.name, blurry, sharp, mask)
 
-    def problems(self, num_workers: int, smallest_px: int) -> list[str]:
-        """What keeps the files from being used; see `layouts.find_problems`."""
-        return find_problems(self.pairs, num_workers, smallest_px=smallest_px)
+    def problems(self, num_workers: int, smallest_px: int, *, full: bool = False) -> list[str]:
+        """What keeps the files of the pairs from being used; see `checking.find_problems`."""
+        self._stamps.take(self.pairs, num_workers)
+        return find_problems(self.pairs, num_workers, full=full, smallest_px=smallest_px)
 
 
 class ReLoBlur:
@@ -79,6 +95,7 @@ class ReLoBlur:
         layout: Another layout than the published one; `masks` is then not looked at.
         val_images: `val` is an evenly spaced sample of at most so many test pairs, as the dataset has no
             validation split. The scores of a checkpoint that is chosen by it are optimistic.
+        follow_links: Whether links in `root` may leave it, as where a dataset is put together from links.
         root_key: The setting that `root` is given by, for messages.
 
     Raises:
@@ -94,11 +111,19 @@ class ReLoBlur:
         *,
         masks: str | None = "masks",
         layout: Layout | None = None,
-        val_images: int = 50,
+        val_images: Count = 50,
+        follow_links: bool = False,
         root_key: str = "data.root",
     ) -> None:
         self.protocol = protocol
-        self._splits = _Splits(root, [layout or RawReLoBlur(masks)], ("ReLoBlur",), val_images, root_key)
+        self._splits = _Splits(
+            root,
+            [layout or RawReLoBlur(masks)],
+            ("ReLoBlur",),
+            val_images,
+            root_key,
+            follow_links=follow_links,
+        )
 
     def scenes(self, split: Split) -> PictureScenes:
         """The scenes of a split; the folder is looked through when they are first asked for.
@@ -122,6 +147,7 @@ class GoPro:
             `blur_gamma`.
         layout: The only layout to look for; `blur` is then not looked at.
         val_images: As in `ReLoBlur`.
+        follow_links: Likewise.
         root_key: Likewise.
 
     Raises:
@@ -137,7 +163,8 @@ class GoPro:
         *,
         blur: Literal["blur", "blur_gamma"] = "blur",
         layout: Layout | None = None,
-        val_images: int = 50,
+        val_images: Count = 50,
+        follow_links: bool = False,
         root_key: str = "data.root",
     ) -> None:
         self.protocol = protocol
@@ -149,7 +176,15 @@ class GoPro:
             layouts += [PairedFolders("input", "target"), PairedFolders("blur", "sharp")]
         if layout is not None:
             layouts = [layout]
-        self._splits = _Splits(root, layouts, ("GOPRO_Large",), val_images, root_key, blurred_all_over=True)
+        self._splits = _Splits(
+            root,
+            layouts,
+            ("GOPRO_Large",),
+            val_images,
+            root_key,
+            blurred_all_over=True,
+            follow_links=follow_links,
+        )
 
     def scenes(self, split: Split) -> PictureScenes:
         """The scenes of a split; the folder is looked through when they are first asked for.
@@ -175,7 +210,8 @@ class Folder:
         holdout_every: Which pairs of an unsplit folder are kept for testing. None trains and scores on all of
             them: right for scoring a net that was trained on something else.
         val_images: As in `ReLoBlur`, where there is no `val` folder.
-        root_key: As in `ReLoBlur`.
+        follow_links: As in `ReLoBlur`.
+        root_key: Likewise.
 
     Raises:
         ConfigurationError: `val_images` is not positive, or `holdout_every` is less than two.
@@ -188,8 +224,9 @@ class Folder:
         *,
         name: str = "folder",
         layout: Layout | None = None,
-        holdout_every: int | None = 10,
-        val_images: int = 50,
+        holdout_every: Annotated[int, Range(2)] | None = 10,
+        val_images: Count = 50,
+        follow_links: bool = False,
         root_key: str = "data.root",
     ) -> None:
         self.protocol = protocol
@@ -198,7 +235,7 @@ class Folder:
         layouts: list[Layout] = [folders, HeldOutFolders(folders, holdout_every)]
         if layout is not None:
             layouts = [layout]
-        self._splits = _Splits(root, layouts, (), val_images, root_key)
+        self._splits = _Splits(root, layouts, (), val_images, root_key, follow_links=follow_links)
 
     def scenes(self, split: Split) -> PictureScenes:
         """The scenes of a split; the folder is looked through when they are first asked for.
@@ -225,6 +262,7 @@ class _Splits:
         val_images: See `ReLoBlur`.
         root_key: See `ReLoBlur`.
         blurred_all_over: See `PictureScenes`.
+        follow_links: See `ReLoBlur`.
 
     Raises:
         ConfigurationError: `val_images` is not positive.
@@ -239,6 +277,7 @@ class _Splits:
         root_key: str,
         *,
         blurred_all_over: bool = False,
+        follow_links: bool = False,
     ) -> None:
         if val_images < 1:
             raise ConfigurationError(f"data.val_images={val_images}: give 1 or more")
@@ -248,6 +287,7 @@ class _Splits:
         self._val_images = val_images
         self._root_key = root_key
         self._blurred_all_over = blurred_all_over
+        self._follow_links = follow_links
         self._found: dict[Split, PictureScenes] = {}
 
     def scenes(self, split: Split) -> PictureScenes:
@@ -257,27 +297,30 @@ class _Splits:
             DataError: The folder, the layout, the split or a partner is missing.
         """
         if split not in self._found:
-            pairs, note = self._pairs(split)
-            self._found[split] = PictureScenes(pairs, blurred_all_over=self._blurred_all_over, note=note)
+            listing, note = self._listing(split)
+            self._found[split] = PictureScenes(
+                listing.pairs, blurred_all_over=self._blurred_all_over, note=note, faults=listing.faults
+            )
         return self._found[split]
 
-    def _pairs(self, split: Split) -> tuple[Sequence[Pair], str]:
-        """The pairs of a split, and what there is to say of them."""
-        layout, folder = find_layout(
-            open_root(self._root, self._root_key), self._layouts, self._subfolders, self._root_key
-        )
-        there = layout.splits(folder)
+    def _listing(self, split: Split) -> tuple[Listing, str]:
+        """What a split is made of, and what there is to say of it."""
+        root = open_root(self._root, self._root_key, follow_links=self._follow_links)
+        layout, data = find_layout(root, self._layouts, self._subfolders, self._root_key)
+        there = layout.splits(data)
         note = layout.note if isinstance(layout, HeldOutFolders) else ""
         if split in there:
-            return layout.pairs(folder, split), note
+            return layout.listing(data, split), note
         if split == "val" and "test" in there:
-            pairs = self.scenes("test").pairs
-            chosen = [pairs[index] for index in evenly_spaced(len(pairs), self._val_images)]
-            return chosen, "val is a sample of test"
+            test = self.scenes("test")
+            chosen = [test.pairs[index] for index in evenly_spaced(len(test.pairs), self._val_images)]
+            return Listing(tuple(chosen), test.faults), "val is a sample of test"
         if split == "test" and "val" in there:
-            return self.scenes("val").pairs, "test is val, as there is no test folder"
+            val = self.scenes("val")
+            return Listing(val.pairs, val.faults), "test is val, as there is no test folder"
         raise DataError(
-            f"{quoted(folder)} has no {split} split ({layout.description}): it has {', '.join(there)} alone"
+            f"{quoted(data.path)} has no {split} split ({layout.description}): "
+            f"it has {', '.join(there)} alone"
         )
 
 

@@ -1,19 +1,46 @@
-"""Reads weights that others published: finds them in their file, and the net and its size from shapes."""
+"""Reads bare weights, others' and ours: finds them in their file, and the net and its size from shapes."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from deblur_lab.errors import CheckpointError
+from deblur_lab.models.m2aenet import M2AENet
 from deblur_lab.models.nafnet import NAFNet
+from deblur_lab.models.trajectories import LearnableTrajectory, QuadraticTrajectory
+
+PUBLISHED_PATCH_PX = 256
+"""Side of the patches that the published NAFNets were trained on."""
 
 # Where training codes keep the weights, the average of them first: BasicSR, Lightning, and scripts.
-_CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
-# What wrappers put before every name: DataParallel and DDP, torch.compile, LightningModules.
-_PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
-_BLOCK = re.compile(r"(encoders|decoders)\.(\d+)\.(\d+)\.|middle_blks\.(\d+)\.")
+_CONTAINERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "generator")
+# What wrappers put into names, before them or in their middle: DataParallel and DDP, torch.compile.
+_WRAPPERS = frozenset({"module", "_orig_mod"})
+# What trainers put before all names of the net that they hold.
+_PREFIXES = ("net.", "model.", "generator.", "netG.", "net_g.", "network.")
+# What averages count beside their weights.
+_COUNTERS = frozenset({"n_averaged"})
+_BLOCK = re.compile(r"((?:encoders|decoders)\.\d+|middle_blks)\.(\d+)\.")
+_LEVEL = re.compile(r"(?:encoders|decoders|downs|ups)\.(\d+)\.")
+
+# What no other net of the field has in the names of its tensors, the most telling first.
+_TELLING_NAMES = (
+    ("a UFPNet", re.compile(r"(^|\.)kernel_down\.")),
+    ("a KBNet", re.compile(r"\.attgamma$")),
+    ("an FFTformer", re.compile(r"\.ffn\.fft$")),
+    ("a Restormer", re.compile(r"\.attn\.temperature$")),
+    ("a Uformer", re.compile(r"encoderlayer_\d+\..*relative_position_bias_table$")),
+    ("a Swin transformer", re.compile(r"relative_position_bias_table$")),
+    ("an MPRNet", re.compile(r"(^|\.)shallow_feat1\.")),
+    ("a MIMO-UNet", re.compile(r"(^|\.)SCM1\.")),
+    ("an HINet", re.compile(r"(^|\.)down_path_1\.")),
+    ("a DeblurGAN-v2", re.compile(r"(^|\.)fpn\.")),
+    ("a ResNet", re.compile(r"(^|\.)layer1\.0\.conv1\.")),
+    ("a VGG", re.compile(r"(^|\.)features\.0\.weight$")),
+)
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -23,12 +50,16 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         checkpoint: what the file holds: the weights, or the weights under one of the usual names.
 
     Returns:
-        The tensors by name, without the prefixes that wrappers add; empty if there are none.
+        The tensors by name, without what wrappers add to it; empty if there are none.
     """
     for name in _CONTAINERS:
         if isinstance(checkpoint.get(name), Mapping):
             return weights_of(checkpoint[name])
-    weights = {str(key): value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    weights = {
+        ".".join(part for part in str(key).split(".") if part not in _WRAPPERS): value
+        for key, value in checkpoint.items()
+        if isinstance(value, Tensor) and str(key).rpartition(".")[2] not in _COUNTERS
+    }
     stripped = True
     while stripped and weights:
         stripped = False
@@ -36,6 +67,19 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
             if all(key.startswith(prefix) for key in weights):
                 weights = {key.removeprefix(prefix): value for key, value in weights.items()}
                 stripped = True
+    return weights if "intro.weight" in weights else _of_one_net(weights)
+
+
+def _of_one_net(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of a trainer's several modules the NAFNet or what is made from it, the average of two; else all."""
+    found = [key.removesuffix("intro.weight") for key in weights if key.endswith(".intro.weight")]
+    averages = [prefix for prefix in found if "ema" in prefix]
+    for prefixes in (averages, found):
+        if len(prefixes) == 1:
+            prefix = prefixes[0]
+            return {
+                key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+            }
     return weights
 
 
@@ -54,45 +98,142 @@ def misfits(
     return missing, left, misshapen
 
 
-def nafnet_of(weights: Mapping[str, Tensor]) -> NAFNet:
-    """The NAFNet that weights belong to, filled with them; its width and blocks are found from them.
+def describe_misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """How weights do not fit a net: how many of each kind, and the first five; empty where they fit."""
+    missing, left, misshapen = misfits(own, weights)
+    kinds = {
+        "missing": missing,
+        "unexpected": left,
+        "of another shape": [
+            f"{key} {tuple(weights[key].shape)}, not {tuple(own[key].shape)}" for key in misshapen
+        ],
+    }
+    told = [
+        f"{len(names)} {kind} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    return "; ".join(told)
+
+
+def looks_like(checkpoint: Mapping[str, Any]) -> str:
+    """What a file's contents look like, as far as names tell, to be read after "it"."""
+    weights = weights_of(checkpoint)
+    if not weights:
+        if "optimizers" in checkpoint or "param_groups" in checkpoint or "optimizer" in checkpoint:
+            return "holds the state of an optimizer and no weights: take the file of the net beside it"
+        names = ", ".join(str(key) for key in list(checkpoint)[:5])
+        return f"holds no weights ({f'only {names}' if names else 'nothing at all'})"
+    other = _other_net(weights)
+    if other:
+        return f"looks like {other}"
+    if any(key.startswith(("mask_predictors.", "analyzers.")) for key in weights):
+        return f"looks like an M2AENet{_of_width(weights)}"
+    if _is_nafnet(weights):
+        return f"looks like a NAFNet{_of_width(weights)}"
+    shown = ", ".join(f"{key} {tuple(value.shape)}" for key, value in list(weights.items())[:3])
+    return f"holds {len(weights)} tensors ({shown}{', ...' if len(weights) > 3 else ''})"
+
+
+def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
+    """The net that bare weights belong to, filled with them; its width and blocks are found from them.
+
+    A NAFNet, with the names of its released checkpoints, or an M2AENet. Of that, weights tell neither the
+    threshold nor the kind of trajectory: the paper's are taken, and a warning says so.
 
     Args:
-        weights: as `weights_of` returns them, with the names of NAFNet's released checkpoints.
+        checkpoint: what the file holds.
 
     Returns:
         In eval mode.
 
     Raises:
-        CheckpointError: they are not a NAFNet's; says what they look like and what is missing.
+        CheckpointError: the weights are those of no such net; says what they look like and what is missing.
     """
+    weights = weights_of(checkpoint)
     intro = weights.get("intro.weight")
-    blocks: dict[str, int] = {}
-    for key in weights:
-        found = _BLOCK.match(key)
-        if found:
-            stage = f"{found[1]}.{found[2]}" if found[1] else "middle_blks"
-            blocks[stage] = max(blocks.get(stage, 0), int(found[3] or found[4] or 0) + 1)
-    levels = sum(key.startswith("encoders.") for key in blocks)
-    if intro is None or intro.ndim != 4 or levels == 0:
-        shown = ", ".join(f"{key} {tuple(value.shape)}" for key, value in list(weights.items())[:3])
+    if not weights:
+        raise CheckpointError(f"it {looks_like(checkpoint)}")
+    if _other_net(weights):
+        raise CheckpointError(f"it {looks_like(checkpoint)}, and only NAFNet and M2AENet are known")
+    if intro is None or not _is_nafnet(weights) or intro.ndim != 4:
+        wanted = [name for name in ("intro.weight", "downs.0.weight") if name not in weights]
         raise CheckpointError(
-            f"{len(weights)} tensors ({shown or 'none'}) are not a NAFNet's: it would have intro.weight and "
-            "encoders.0.0.conv1.weight"
+            f"it {looks_like(checkpoint)}; a NAFNet or M2AENet, which are known, would have "
+            f"{' and '.join(wanted) or 'an intro.weight of four dimensions'}"
         )
-    net = NAFNet(
+    blocks: dict[str, set[str]] = {}
+    levels = set()
+    for key in weights:
+        if found := _BLOCK.match(key):
+            blocks.setdefault(found[1], set()).add(found[2])
+        if found := _LEVEL.match(key):
+            levels.add(found[1])
+    # Counted, and not taken from the highest number, which a damaged or hostile file may make up.
+    sizes = (
         len(intro),
-        [blocks.get(f"encoders.{level}", 0) for level in range(levels)],
-        blocks.get("middle_blks", 0),
-        [blocks.get(f"decoders.{level}", 0) for level in range(levels)],
+        [len(blocks.get(f"encoders.{level}", ())) for level in range(len(levels))],
+        len(blocks.get("middle_blks", ())),
+        [len(blocks.get(f"decoders.{level}", ())) for level in range(len(levels))],
     )
-    missing, left, misshapen = misfits(net.state_dict(), weights)
-    told = [
-        f"{len(keys)} tensors {what} ({', '.join(keys[:5])})"
-        for what, keys in (("missing", missing), ("left over", left), ("of another shape", misshapen))
-        if keys
-    ]
+    motion = _stages(weights, "analyzers")
+    masks = _stages(weights, "mask_predictors")
+    net = NAFNet(*sizes) if not (motion or masks) else _m2aenet(weights, sizes, motion, masks)
+    told = describe_misfits(net.state_dict(), weights)
     if told:
-        raise CheckpointError(f"it looks like a NAFNet of width {len(intro)}, but {'; '.join(told)}")
-    net.load_state_dict(dict(weights))
+        raise CheckpointError(
+            f"it {looks_like(checkpoint)}, but of its {len(net.state_dict())} tensors, {told}"
+        )
+    net.load_state_dict(weights)
     return net.eval()
+
+
+def _m2aenet(
+    weights: Mapping[str, Tensor],
+    sizes: tuple[int, list[int], int, list[int]],
+    motion: dict[int, int],
+    masks: dict[int, int],
+) -> M2AENet:
+    channels = next(iter(motion.values()), QuadraticTrajectory.channels)
+    stages = [stage for stage in sorted({*motion, *masks}) if 1 <= stage <= len(sizes[1])]
+    known = channels == QuadraticTrajectory.channels
+    warnings.warn(
+        "bare weights of an M2AENet do not tell its threshold and its kind of trajectory: taken to be 0.5 "
+        f"and {'quadratic' if known else 'learnable'}; the checkpoint that the run wrote tells them",
+        stacklevel=2,
+    )
+    return M2AENet(
+        *sizes,
+        predictor_stages=stages,
+        trajectory=QuadraticTrajectory() if known else LearnableTrajectory(max(channels // 2, 2)),
+        mask_aware=bool(masks),
+        motion_aware=bool(motion),
+    )
+
+
+def _stages(weights: Mapping[str, Tensor], kind: str) -> dict[int, int]:
+    """The stages that have a predictor of a kind, and how many channels its first convolution gives."""
+    found: dict[int, int] = {}
+    for key, value in weights.items():
+        match = re.match(rf"{kind}\.(\d+)\.", key)
+        if match:
+            found.setdefault(int(match[1]), len(value) if value.ndim else 0)
+    return found
+
+
+def _is_nafnet(weights: Mapping[str, Tensor]) -> bool:
+    """Whether weights have what is common to all sizes of NAFNet, and to nets that are made from it."""
+    return "intro.weight" in weights and any(key.startswith("downs.0.") for key in weights)
+
+
+def _other_net(weights: Mapping[str, Tensor]) -> str | None:
+    """Which of the nets that are not known here weights belong to, with its article; None if to none."""
+    for name, telling in _TELLING_NAMES:
+        if any(telling.search(key) for key in weights):
+            return name
+    return None
+
+
+def _of_width(weights: Mapping[str, Tensor]) -> str:
+    intro = weights.get("intro.weight")
+    return "" if intro is None or intro.ndim == 0 else f" of width {len(intro)}"
