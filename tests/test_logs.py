@@ -1,8 +1,13 @@
-"""metrics.csv tells one story, resumed or not."""
+"""metrics.csv tells one story, resumed or not; dashboards hear how a run ended."""
 
+import contextlib
 import csv
 
-from deblur_lab.logs import MetricsFile
+import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from deblur_lab.errors import DataError, MachineError
+from deblur_lab.logs import MetricsFile, dashboards, recorded
 
 
 def rows_of(path):
@@ -36,3 +41,52 @@ def test_a_resumed_run_keeps_what_led_up_to_it_and_drops_what_it_will_do_again(t
         ("3", "0.25"),
         ("4", "9"),
     ]
+
+
+class Heard(MetricsFile):
+    """A dashboard that notes what it is told."""
+
+    def __init__(self, path, refuses=False):
+        super().__init__(path)
+        self.refuses = refuses
+        self.began = None
+        self.exit_code = None
+
+    def begin(self, config, *, resumed):
+        self.began = (config, resumed)
+        if self.refuses:
+            raise MachineError("no")
+
+    def log_pictures(self, exhibits, step): ...
+
+    def log_scores(self, results): ...
+
+    def conclude(self, exit_code):
+        self.exit_code = exit_code
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "exit_code"),
+    [
+        (None, 0),
+        (DataError("gone"), 3),
+        (KeyboardInterrupt(), 130),
+        (SystemExit(4), 4),
+        (SystemExit("words"), 129),
+        (SIGTERMException(), 129),
+        (RuntimeError("ours"), 1),
+    ],
+)
+def test_dashboards_hear_how_it_ended(tmp_path, ended_by, exit_code):
+    dashboard, log = Heard(tmp_path / "a"), MetricsFile(tmp_path / "b")
+    assert dashboards([log, dashboard]) == [dashboard]
+    with contextlib.suppress(BaseException), recorded([log, dashboard], {"a": 1}, stopped=lambda: 129):
+        assert dashboard.began == ({"a": 1}, False)
+        if ended_by is not None:
+            raise ended_by
+    assert dashboard.exit_code == exit_code
+
+
+def test_what_a_dashboard_refuses_does_not_begin(tmp_path):
+    with pytest.raises(MachineError), recorded([Heard(tmp_path / "a", refuses=True)], {}):
+        raise AssertionError("it began")

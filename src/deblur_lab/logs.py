@@ -1,13 +1,19 @@
-"""The log that every run keeps: one CSV file that a resumed run goes on with."""
+"""The log that every run keeps: one CSV file that a resumed run goes on with; and what other loggers take."""
 
+import contextlib
 import csv
-import os
 from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from deblur_lab.errors import UserError
+from deblur_lab.pictures import Picture
+from deblur_lab.writing import replacing, writing
 
 
 class MetricsFile(Logger):
@@ -58,7 +64,7 @@ class MetricsFile(Logger):
         if known or len(self._columns) != columns or not self._path.exists():
             self._rewrite()
         else:
-            with self._path.open("a", newline="", encoding="utf-8") as file:
+            with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, restval="").writerow(self._rows[at])
 
     @rank_zero_only
@@ -70,9 +76,101 @@ class MetricsFile(Logger):
         self._rows.setdefault(step, {"step": str(step)}).update(values)
 
     def _rewrite(self) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self._path, newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows[step] for step in sorted(self._rows))
-        os.replace(temporary, self._path)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A test image with what was made of it.
+
+    Attributes:
+        dataset: its name.
+        name: of the image.
+        pictures: uint8 RGB, by what they show: blurry, restored, sharp, mask, trajectories. The last two are
+            absent where nobody knows them.
+        before: scores of the blurry image, by name; NaN where there is none.
+        after: scores of the restored one.
+    """
+
+    dataset: str
+    name: str
+    pictures: Mapping[str, Picture]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+@runtime_checkable
+class Dashboard(Protocol):
+    """A logger that shows more of a run than numbers by step, and how it ended."""
+
+    def begin(self, config: Mapping[str, Any], *, resumed: bool) -> None:
+        """Begin to record a run, before its first step.
+
+        Args:
+            config: what it is, as dicts, lists, strings and numbers.
+            resumed: whether it goes on with what stands in its folder.
+
+        Raises:
+            MachineError: it cannot be done in the way that was asked for.
+        """
+        ...
+
+    def log_pictures(self, exhibits: Sequence[Exhibit], step: int) -> None:
+        """Show test images, in the order of the datasets."""
+        ...
+
+    def log_scores(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Show test scores, a dataset each, as `deblur_lab.callbacks.Scores` gathers them."""
+        ...
+
+    def conclude(self, exit_code: int) -> None:
+        """Stop recording, and say how the run ended."""
+        ...
+
+
+def dashboards(loggers: Iterable[Logger]) -> list[Dashboard]:
+    """Those of some loggers that are dashboards."""
+    return [logger for logger in loggers if isinstance(logger, Dashboard)]
+
+
+@contextlib.contextmanager
+def recorded(
+    loggers: Iterable[Logger],
+    config: Mapping[str, Any],
+    *,
+    resumed: bool = False,
+    stopped: Callable[[], int] = lambda: 143,
+) -> Iterator[None]:
+    """Let dashboards record what is done within, and tell them how it ended: by the exit code it leads to.
+
+    Args:
+        loggers: those that are dashboards are told.
+        config: see `Dashboard.begin`.
+        resumed: see `Dashboard.begin`.
+        stopped: the exit code of a run that was stopped, if what stopped it does not say.
+
+    Raises:
+        MachineError: see `Dashboard.begin`.
+    """
+    told = dashboards(loggers)
+    exit_code = 1
+    try:
+        for dashboard in told:
+            dashboard.begin(config, resumed=resumed)
+        yield
+        exit_code = 0
+    except SystemExit as ended:
+        exit_code = ended.code if isinstance(ended.code, int) and ended.code else stopped()
+        raise
+    except KeyboardInterrupt:
+        exit_code = 130
+        raise
+    except UserError as error:
+        exit_code = error.exit_code
+        raise
+    finally:
+        for dashboard in told:
+            dashboard.conclude(exit_code)

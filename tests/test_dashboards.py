@@ -1,0 +1,250 @@
+"""Whatever becomes of W&B's process, the training hears of it in one line and goes on."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deblur_lab import dashboards
+from deblur_lab.dashboards import WeightsAndBiases
+from deblur_lab.logs import Dashboard, Exhibit
+from deblur_lab.wandb_process import Table
+from tests.wandb_files import logged_out, recorded
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is printed."""
+    lines: list[str] = []
+    monkeypatch.setattr(dashboards, "say", lines.append)
+    return lines
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_logged_in(tmp_path, monkeypatch):
+    for name, value in logged_out(tmp_path / "home").items():
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+def begun(folder, **settings) -> WeightsAndBiases:
+    logger = WeightsAndBiases(folder, **settings)
+    logger.begin({"seed": 0}, resumed=False)
+    return logger
+
+
+def process_of(logger: WeightsAndBiases):
+    return logger._recorder._process
+
+
+def test_it_is_a_dashboard(tmp_path):
+    assert isinstance(WeightsAndBiases(tmp_path), Dashboard)
+
+
+def test_a_process_that_is_killed_is_told_of_once(tmp_path, said):
+    logger = begun(tmp_path / "run")
+    del said[:]
+    os.kill(process_of(logger).pid, signal.SIGKILL)
+    process_of(logger).wait()
+    deadline = time.monotonic() + 10
+    step = 0
+    while not said and time.monotonic() < deadline:
+        logger.log_metrics({"train/loss": 1.0}, step)
+        step += 1
+        time.sleep(0.01)
+    logger.log_metrics({"train/loss": 1.0}, step)
+    logger.conclude(0)
+    assert said == [
+        f"W&B: off from here on, as its process has ended; the files in {tmp_path / 'run'} hold everything",
+        f"W&B: upload what was recorded offline with: python -m wandb sync {tmp_path / 'run' / 'wandb'}",
+    ]
+
+
+def test_a_process_that_hangs_is_neither_waited_for_nor_left_behind(tmp_path, said, monkeypatch):
+    monkeypatch.setattr(dashboards, "TABLE_S", 0.2)
+    monkeypatch.setattr(dashboards, "CLOSE_S", 0.2)
+    logger = begun(tmp_path / "run", finish_timeout_s=0.2)
+    process = process_of(logger)
+    os.kill(process.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    for step in range(5000):  # more than a pipe holds
+        logger.log_metrics({f"train/loss_{number}": 1.0 for number in range(10)}, step)
+    logger.conclude(0)
+    assert time.monotonic() - started < 10
+    assert process.poll() == -signal.SIGKILL
+    assert "W&B: stopped, as it did not end within 0.2 s" in said
+
+
+def test_orders_that_end_without_a_word_close_the_run_as_failed(tmp_path, said):
+    """As when the training is killed."""
+    logger = begun(tmp_path / "run")
+    logger.log_metrics({"train/loss": 0.5, "epoch": 0.0, "val/weighted_ssim": float("nan")}, 7)
+    process = process_of(logger)
+    while logger._recorder._obeyed < 1:
+        time.sleep(0.01)
+    process.stdin.close()
+    assert process.wait(30) == 0
+    (part,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    found = recorded(part)
+    assert found.exit_code == 1
+    (row,) = found.rows
+    assert {key: row[key] for key in row if not key.startswith("_")} == {"step": 7, "train/loss": 0.5}
+
+
+def test_a_service_that_dies_is_told_of(tmp_path, said):
+    logger = begun(tmp_path / "run")
+    del said[:]
+    (service,) = children_of(process_of(logger).pid)
+    os.kill(service, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while not said and time.monotonic() < deadline:
+        logger.log_metrics({"train/loss": 1.0}, 0)
+        time.sleep(0.01)
+    logger.conclude(0)
+    assert said[0].startswith("W&B: off from here on, as its service has ended; the files in ")
+
+
+def children_of(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(child) for child in file.read().split()]
+
+
+@pytest.mark.parametrize("way", ["WANDB_MODE", "mode"])
+def test_disabled_it_leaves_nothing(tmp_path, said, monkeypatch, way):
+    if way == "WANDB_MODE":
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+    logger = begun(tmp_path / "run", mode="disabled" if way == "mode" else "auto")
+    logger.log_metrics({"train/loss": 1.0}, 0)
+    logger.conclude(0)
+    assert said == (["W&B: off, as WANDB_MODE says"] if way == "WANDB_MODE" else [])
+    assert not list((tmp_path / "run").rglob("*"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_of(tmp_path, said):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "wandb").write_text("in the way")
+    logger = begun(tmp_path / "run")
+    logger.log_metrics({"train/loss": 1.0}, 0)
+    logger.conclude(0)
+    (line,) = said
+    assert line.startswith("W&B: off, as ")
+    assert line.endswith(f"; the files in {tmp_path / 'run'} hold everything")
+
+
+@pytest.fixture
+def orders(monkeypatch):
+    """What would be passed on by a logger, as (verb, content)."""
+    passed_on: list[tuple[str, object]] = []
+    recorder = SimpleNamespace(
+        order=lambda verb, content: passed_on.append((verb, content)), trouble="", started=None
+    )
+
+    def of(logger: WeightsAndBiases) -> list[tuple[str, object]]:
+        logger._recorder = recorder
+        return passed_on
+
+    return of
+
+
+def exhibit(*more: str, **scores: float) -> Exhibit:
+    picture = np.zeros((2, 3, 3), np.uint8)
+    pictures = dict.fromkeys(("blurry", "restored", "sharp", *more), picture)
+    return Exhibit("gopro", "a/b.png", pictures, dict.fromkeys(scores, 1.0), scores)
+
+
+def test_columns_that_no_image_has_are_left_out_of_the_table(tmp_path, orders):
+    logger = WeightsAndBiases(tmp_path)
+    passed_on = orders(logger)
+    logger.log_pictures([exhibit(psnr_db=30.0)], 4)
+    assert passed_on[-1] == (
+        "table",
+        Table(
+            "test/pictures",
+            4,
+            ["name", "dataset", "blurry", "restored", "sharp", "blurry_psnr_db", "psnr_db"],
+        ),
+    )
+    ((_, row),) = passed_on[:-1]
+    assert row[:2] == ["a/b.png", "gopro"]
+    assert row[5:] == [1.0, 30.0]
+
+
+def test_what_one_image_lacks_is_left_empty(tmp_path, orders):
+    logger = WeightsAndBiases(tmp_path)
+    passed_on = orders(logger)
+    logger.log_pictures([exhibit(psnr_db=30.0), exhibit("mask", psnr_db=float("nan"), ssim=0.5)], 4)
+    columns = passed_on[-1][1].columns
+    assert columns[2:] == [
+        *("blurry", "restored", "sharp", "mask"),
+        *("blurry_psnr_db", "blurry_ssim", "psnr_db", "ssim"),
+    ]
+    first, second = (row for verb, row in passed_on if verb == "row")
+    assert first[5] is None
+    assert first[6:] == [1.0, None, 30.0, None]
+    assert second[6:] == [1.0, 1.0, None, 0.5]
+
+
+def test_scores_of_several_datasets_keep_apart(tmp_path, orders):
+    def result(name: str, protocol: str, **scores: float) -> dict[str, object]:
+        return {
+            "dataset": name,
+            "protocol": {"name": protocol},
+            "tlc": False,
+            "images": 3,
+            "scores": scores,
+            "blurry_scores": dict.fromkeys(scores, 1.0),
+        }
+
+    logger = WeightsAndBiases(tmp_path)
+    passed_on = orders(logger)
+    logger.log_scores(
+        [result("reloblur", "local", psnr_db=30.0, ssim=float("nan")), result("gopro", "gopro", psnr_db=31.0)]
+    )
+    assert passed_on == [
+        (
+            "summary",
+            {
+                "test/dataset": "reloblur",
+                "test/protocol": "local",
+                "test/tlc": False,
+                "test/images": 3,
+                "test/psnr_db": 30.0,
+                "test/blurry_psnr_db": 1.0,
+                "test/blurry_ssim": 1.0,
+                "test/gopro_dataset": "gopro",
+                "test/gopro_protocol": "gopro",
+                "test/gopro_tlc": False,
+                "test/gopro_images": 3,
+                "test/gopro_psnr_db": 31.0,
+                "test/gopro_blurry_psnr_db": 1.0,
+            },
+        )
+    ]
+
+
+def test_a_part_that_was_not_sent_is_named_and_others_are_not_sent_twice(tmp_path):
+    folder = tmp_path / "run" / "wandb"
+    for name in ("run-20260101_000000-x", "run-20260102_000000-x", "offline-run-20260103_000000-x"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "run-x.wandb").touch()
+    logger = WeightsAndBiases(tmp_path / "run")
+    command = logger._way_to_upload(folder / "run-20260102_000000-x")
+    assert command.split() == [
+        *("python", "-m", "wandb", "sync", "--include-online"),
+        str(folder / "run-20260102_000000-x"),
+        str(folder / "offline-run-20260103_000000-x"),
+    ]
+    (folder / "offline-run-20260103_000000-x" / "run-x.wandb.synced").touch()
+    assert logger._way_to_upload(None) is None
+
+
+def test_a_sweep_of_wandb_says_which_run_it_is(tmp_path, monkeypatch, said):
+    monkeypatch.setenv("WANDB_RUN_ID", "given")
+    assert len(WeightsAndBiases(tmp_path)._new_id(tmp_path / "a" / "run_id")) == 8
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    assert WeightsAndBiases(tmp_path)._new_id(tmp_path / "b" / "run_id") == "given"
