@@ -1,27 +1,24 @@
 """The one DataModule: training patches from several sources, and whole pictures to score."""
 
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
-import cv2
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 
-from deblur_lab.data.layouts import refuse
+from deblur_lab.data.checking import refuse
+from deblur_lab.data.loading import Sample, SampleLoader
 from deblur_lab.data.samples import SampleKey, Scene, SceneSet, Source, Split
 from deblur_lab.data.sampling import EvaluationSampler, StreamSampler
 from deblur_lab.data.sources import PictureScenes
 from deblur_lab.data.synthetic import SyntheticScenes
 from deblur_lab.data.transforms import blur_aware_corner, crop, random_corner, randomly_turned, require_patch
-from deblur_lab.errors import ConfigurationError, UserError
+from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import to_tensor
-
-Sample = dict[str, Any]
+from deblur_lab.ranges import Count, Natural, Seconds, Share
 
 _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
     # A run scores the test split when it is done: what is wrong with that is found before it starts.
@@ -30,7 +27,10 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": (),
 }
+_LOCAL = "masks known"
 _PATCH_SALT = 2  # keeps patches apart from what else is drawn from (seed, epoch, dataset, index)
+_REPLACEMENT_SALT = 3  # likewise
+_REPLACEMENTS = 20  # that are tried; where as many fail, something else is wrong than a picture
 
 
 def plan_batches(batch_size: int, micro_batch_size: int | None, world_size: int) -> tuple[int, int]:
@@ -67,7 +67,8 @@ class TrainingPatches(Dataset[Sample]):
 
     A sample holds `blurry` and `sharp`, (3, P, P) float32 in [0, 1]; `mask`, (1, P, P) float32, 1 = blurred,
     all ones where it is not known, as `mask_known`, () bool, says; `seed`, () int64, for what is drawn at
-    random further on; and `name`.
+    random further on; and `name`. If unreadable pictures are skipped, `skipped` is what is wrong with the one
+    that this sample stands in for, or empty.
 
     Args:
         scenes: The scenes of each dataset.
@@ -76,6 +77,8 @@ class TrainingPatches(Dataset[Sample]):
         blur_crop_probability: See `transforms.blur_aware_corner`; not for scenes without a mask.
         blur_crop_share: Likewise.
         augment: Whether patches are flipped and turned by quarters.
+        skip_unreadable: Whether another picture of the dataset, drawn from the same seed and key, stands in
+            for one that cannot be used.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class TrainingPatches(Dataset[Sample]):
         blur_crop_probability: float = 0.5,
         blur_crop_share: float = 0.05,
         augment: bool = True,
+        skip_unreadable: bool = False,
     ) -> None:
         self.scenes = tuple(scenes)
         self.patch_size = patch_size
@@ -94,13 +98,34 @@ class TrainingPatches(Dataset[Sample]):
         self.blur_crop_probability = blur_crop_probability
         self.blur_crop_share = blur_crop_share
         self.augment = augment
+        self.skip_unreadable = skip_unreadable
+
+    def name(self, key: SampleKey) -> str:
+        """The name of a key's picture, without reading it."""
+        return self.scenes[key.dataset].name(key.index)
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        """The sample of a key.
+        """The sample of a key, or of what stands in for it.
 
         Raises:
-            DataError: The picture cannot be read, or is smaller than a patch.
+            DataError: The picture cannot be read, or is smaller than a patch; and so are all that were tried
+                in its place.
         """
+        if not self.skip_unreadable:
+            return self._read(key)
+        try:
+            return self._read(key) | {"skipped": ""}
+        except DataError as error:
+            wrong = str(error)
+        rng = np.random.default_rng([self.seed, key.epoch, key.dataset, key.index, _REPLACEMENT_SALT])
+        for index in rng.permutation(len(self.scenes[key.dataset]))[:_REPLACEMENTS]:
+            try:
+                return self._read(key._replace(index=int(index))) | {"skipped": wrong}
+            except DataError:
+                continue
+        raise DataError(f"{wrong}; nor can any of the {_REPLACEMENTS} others that were tried in its place")
+
+    def _read(self, key: SampleKey) -> Sample:
         scene = self.scenes[key.dataset].load(key.index, key.epoch)
         rng = np.random.default_rng([self.seed, key.epoch, key.dataset, key.index, _PATCH_SALT])
         noise_seed = int(rng.integers(2**63))
@@ -148,6 +173,10 @@ class EvaluationPictures(Dataset[Sample]):
         """How many pictures there are."""
         return len(self.scenes)
 
+    def name(self, index: int) -> str:
+        """The name of a picture, without reading it."""
+        return self.scenes.name(index)
+
     def __getitem__(self, index: int) -> Sample:
         """The picture of an index.
 
@@ -185,11 +214,15 @@ class DeblurDataModule(L.LightningDataModule):
         micro_batch_size: The samples that a device takes at a time; None takes its whole share at once.
         num_workers: Processes that read pictures, for each loader, at most as many as there are cores; 0
             reads in the training process.
+        worker_timeout_s: How long to wait for a batch before the worker that reads it counts as hung, in
+            seconds; 0 waits on.
+        skip_unreadable: Whether training goes on without pictures that cannot be used; scoring never does.
         seed: What order, patches and turns are drawn from.
         blur_crop_probability: How often a patch is centred on a blurred pixel, where there are masks.
         blur_crop_share: ... and only if more than this share of the picture is blurred.
         augment: Whether patches are flipped and turned by quarters.
-        check_files: Whether all files are checked before anything else happens.
+        check_files: Whether all files are checked before anything else happens; `full` decodes every one,
+            which finds damage in the middle of a JPEG.
 
     Raises:
         ConfigurationError: A number is out of range, or two sources have one name.
@@ -199,15 +232,17 @@ class DeblurDataModule(L.LightningDataModule):
         self,
         sources: Sequence[Source],
         *,
-        patch_size: int = 256,
-        batch_size: int = 8,
-        micro_batch_size: int | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
-        blur_crop_probability: float = 0.5,
-        blur_crop_share: float = 0.05,
+        patch_size: Count = 256,
+        batch_size: Count = 8,
+        micro_batch_size: Count | None = None,
+        num_workers: Natural = 0,
+        worker_timeout_s: Seconds = 300.0,
+        skip_unreadable: bool = False,
+        seed: Natural = 0,
+        blur_crop_probability: Share = 0.5,
+        blur_crop_share: Share = 0.05,
         augment: bool = True,
-        check_files: bool = True,
+        check_files: bool | Literal["full"] = True,
     ) -> None:
         super().__init__()
         # With more processes than pictures some have none to score, which is as it should be.
@@ -217,18 +252,22 @@ class DeblurDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.micro_batch_size = micro_batch_size
         self.num_workers = num_workers
+        self.worker_timeout_s = worker_timeout_s
+        self.skip_unreadable = skip_unreadable
         self.seed = seed
         self.blur_crop_probability = blur_crop_probability
         self.blur_crop_share = blur_crop_share
         self.augment = augment
         self.check_files = check_files
         self._scenes: dict[Split, list[SceneSet]] = {}
+        self._unreadable: list[str] = []
         names = [source.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             raise ConfigurationError(f"data.sources={names}: give one or more, each with its own name")
         if seed < 0:
             raise ConfigurationError(f"seed={seed}: give 0 or more")
-        for key, smallest in (("patch_size", 1), ("batch_size", 1), ("num_workers", 0)):
+        smallest_of = {"patch_size": 1, "batch_size": 1, "num_workers": 0, "worker_timeout_s": 0}
+        for key, smallest in smallest_of.items():
             if getattr(self, key) < smallest:
                 raise ConfigurationError(f"data.{key}={getattr(self, key)}: give {smallest} or more")
         for key in ("blur_crop_probability", "blur_crop_share"):
@@ -250,14 +289,23 @@ class DeblurDataModule(L.LightningDataModule):
             if isinstance(scenes, SyntheticScenes):  # no files, and all of one size
                 width_px, height_px = scenes.size_px
                 require_patch(f"each scene of {source.name}", height_px, width_px, self.patch_size)
+        problems: dict[str, None] = {}  # a set in order: `val` may be a part of `test`
+        for sets in found.values():
+            for scenes in sets:
+                if isinstance(scenes, PictureScenes):
+                    problems |= dict.fromkeys(scenes.faults)
         if self.check_files:
-            problems: dict[str, None] = {}  # a set in order: `val` may be a part of `test`
             for split, sets in found.items():
                 smallest_px = self.patch_size if split == "train" else 1
                 for scenes in sets:
                     if isinstance(scenes, PictureScenes):
-                        problems |= dict.fromkeys(scenes.problems(max(self.num_workers, 4), smallest_px))
-            refuse(list(problems))
+                        full = self.check_files == "full"
+                        wrong = scenes.problems(max(self.num_workers, 4), smallest_px, full=full)
+                        if split == "train" and self.skip_unreadable:
+                            self._unreadable += wrong
+                        else:
+                            problems |= dict.fromkeys(wrong)
+        refuse(list(problems))
         self._scenes |= found
 
     def describe(self, stage: str = "fit") -> list[str]:
@@ -269,25 +317,42 @@ class DeblurDataModule(L.LightningDataModule):
         self.setup(stage)
         splits = _SPLITS_OF_STAGE[stage]
         lines = []
+        local = False
         for place, source in enumerate(self.sources):
             sets = [self._scenes[split][place] for split in splits]
             counts = ", ".join(f"{len(scenes)} {split}" for split, scenes in zip(splits, sets, strict=True))
-            known = (
-                "known" if sets and sets[0].load(0).mask is not None else "not known (all counts as blurred)"
-            )
+            masks = _masks_of(sets[0], skip=self.skip_unreadable) if sets else ""
+            local |= masks == _LOCAL
             notes = {scenes.note for scenes in sets if isinstance(scenes, PictureScenes) and scenes.note}
-            lines.append("; ".join([f"{source.name}: {counts}, masks {known}", *sorted(notes)]))
+            lines.append("; ".join([f"{source.name}: {counts}, {masks}", *sorted(notes)]))
         if "train" in splits:
             mix = "" if len(self.sources) == 1 else ", sources mixed one to one"
-            turns = "flips and quarter turns" if self.augment else "not turned"
-            lines.append(
-                f"patches of {self.patch_size} px, {self.batch_size} a step{mix}; "
+            centred = (
                 f"with probability {self.blur_crop_probability:g} centred on blur, where masks show more "
-                f"than {self.blur_crop_share:.0%}; {turns}"
+                f"than {self.blur_crop_share:.0%}; "
+                if local
+                else ""  # where all is blurred, everywhere
             )
+            turns = "flips and quarter turns" if self.augment else "not turned"
+            lines.append(f"patches of {self.patch_size} px, {self.batch_size} a step{mix}; {centred}{turns}")
+            if self._unreadable:
+                lines.append(f"skipped, as data.skip_unreadable=true ({len(self._unreadable)}):")
+                lines += [f"  {wrong}" for wrong in self._unreadable]
         return lines
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def files_of(self, name: str) -> list[str]:
+        """The files of the training samples of a name; none if they are made, not read."""
+        return [
+            str(file)
+            for scenes in self._scenes.get("train", [])
+            if isinstance(scenes, PictureScenes)
+            for pair in scenes.pairs
+            if pair.name == name
+            for file in (pair.blurry, pair.sharp, pair.mask)
+            if file is not None
+        ]
+
+    def train_dataloader(self) -> SampleLoader:
         """The micro-batches of this process, from the trainer's step on.
 
         Raises:
@@ -323,101 +388,55 @@ class DeblurDataModule(L.LightningDataModule):
             blur_crop_probability=self.blur_crop_probability,
             blur_crop_share=self.blur_crop_share,
             augment=self.augment,
+            skip_unreadable=self.skip_unreadable,
         )
-        return self._loader(patches, batch_sampler=sampler)
+        return SampleLoader(
+            patches,
+            batch_sampler=sampler,
+            num_workers=self.num_workers,
+            timeout_s=self.worker_timeout_s,
+            seed=self.seed,
+        )
 
-    def val_dataloader(self) -> list[DataLoader[Sample]]:
+    def val_dataloader(self) -> list[SampleLoader]:
         """One loader a source: this process's part of its `val`, picture by picture."""
         return self._evaluation("val")
 
-    def test_dataloader(self) -> list[DataLoader[Sample]]:
+    def test_dataloader(self) -> list[SampleLoader]:
         """One loader a source: this process's part of its `test`, picture by picture."""
         return self._evaluation("test")
 
-    def _evaluation(self, split: Split) -> list[DataLoader[Sample]]:
+    def _evaluation(self, split: Split) -> list[SampleLoader]:
         trainer = self.trainer
         assert trainer is not None, "Lightning attaches the trainer"
         return [
-            self._loader(
+            SampleLoader(
                 EvaluationPictures(scenes),
                 sampler=EvaluationSampler(len(scenes), trainer.global_rank, trainer.world_size),
+                num_workers=self.num_workers,
+                timeout_s=self.worker_timeout_s,
+                seed=self.seed,
             )
             for scenes in self._scenes[split]
         ]
 
-    def _loader(
-        self,
-        dataset: Dataset[Sample],
-        *,
-        sampler: EvaluationSampler | None = None,
-        batch_sampler: StreamSampler | None = None,
-    ) -> DataLoader[Sample]:
-        return _Loader(
-            _Guarded(dataset),
-            collate_fn=_collated,
-            batch_size=1,
-            sampler=sampler,
-            batch_sampler=batch_sampler,
-            num_workers=min(self.num_workers, os.cpu_count() or 1),
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
-            # Its own generator: a loader would else draw from the one that nets draw from.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
 
+def _masks_of(scenes: SceneSet, *, skip: bool) -> str:
+    """What is known of where the pictures of a dataset are blurred, by the first of them that can be read.
 
-class _Loader(DataLoader[Sample]):
-    """Raises in the training process, as it is, a user's mistake that a worker met."""
-
-    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]  # a narrower promise than torch's class
-        """The batches.
-
-        Raises:
-            UserError: What a sample could not be made for.
-        """
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                try:
-                    raise batch
-                finally:
-                    del batch  # or the error would hold this frame, the frame the error, and both the workers
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing; with this Lightning knows that the stream can be resumed, which begins at its own step."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing; see `state_dict`."""
-
-
-class _Guarded(Dataset[Any]):
-    """Samples, or in place of a sample the error: torch buries what a worker raises in a traceback."""
-
-    def __init__(self, dataset: Dataset[Sample]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, key: SampleKey | int) -> Sample | UserError:
+    Raises:
+        DataError: That is not the very first, and pictures are not to be skipped; or none can be read.
+    """
+    for index in range(len(scenes)):
         try:
-            return self.dataset[key]
-        except UserError as error:
-            return error
-
-
-def _collated(samples: list[Sample | UserError]) -> Sample | UserError:
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-    batch: Sample = default_collate(samples)
-    return batch
-
-
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    # Ctrl-C reaches the whole process group; the training process saves first, then it ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+            mask = scenes.load(index).mask
+            break
+        except DataError:
+            if not skip or index == len(scenes) - 1:
+                raise
+    if mask is None:
+        return "masks not known (all counts as blurred)"
+    return "blurred all over" if mask.all() else _LOCAL
 
 
 def _motion(scene: Scene) -> dict[str, Tensor]:

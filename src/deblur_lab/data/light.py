@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.ranges import Positive, Weight
 
 _STEPS = 65535
 
@@ -46,8 +47,8 @@ class SensorNoise:
         ConfigurationError: a value is out of range.
     """
 
-    read: float = 0.001
-    full_well_electrons: float = 20000.0
+    read: Weight = 0.001
+    full_well_electrons: Positive = 20000.0
 
     def __post_init__(self) -> None:
         if self.read < 0:

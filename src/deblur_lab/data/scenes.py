@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from deblur_lab.data.motion import AffineMotion, ShakeMotion
 from deblur_lab.data.photographs import Picture
 from deblur_lab.data.samples import Scene
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.ranges import Count, Natural, Range, Share
 
 Image = NDArray[np.float32]
 
@@ -22,6 +23,7 @@ Image = NDArray[np.float32]
 BLURRED_ABOVE_SHARE = 0.02
 # Every point of a moving object moves at least a quarter of the object's blur: from here on, half a pixel.
 SMALLEST_BLUR_PX = 2.5
+BlurPx = Annotated[float, Range(SMALLEST_BLUR_PX)]
 _OUTLINE_POINTS = 64
 _SHIFT_BITS = 4  # OpenCV's drawing functions take coordinates in sixteenths of a pixel
 _TRANSPARENCY = np.array([[0, 0, 0, -1, 1]] * 4, np.float64)  # 1 - opacity, in all four channels
@@ -69,9 +71,9 @@ class Exposure:
         ConfigurationError: a value is out of range.
     """
 
-    instants: int = 31
+    instants: Annotated[int, Range(3)] = 31
     in_light: bool = True
-    brightness: float = 1.0
+    brightness: Annotated[float, Range(0, 1, open_low=True)] = 1.0
     noise: SensorNoise = field(default_factory=SensorNoise)
 
     def __post_init__(self) -> None:
@@ -207,12 +209,12 @@ class LocalMotion:
         ConfigurationError: a value is out of range.
     """
 
-    min_blur_px: float = 4.0
-    max_blur_px: float = 24.0
-    most_moving: int = 3
-    most_still: int = 2
-    smallest_object: float = 0.2
-    largest_object: float = 0.5
+    min_blur_px: BlurPx = 4.0
+    max_blur_px: BlurPx = 24.0
+    most_moving: Count = 3
+    most_still: Natural = 2
+    smallest_object: Share = 0.2
+    largest_object: Share = 0.5
     exposure: Exposure = field(default_factory=Exposure)
 
     def __post_init__(self) -> None:
@@ -299,8 +301,8 @@ class CameraShake:
         ConfigurationError: a value is out of range.
     """
 
-    min_blur_px: float = 4.0
-    max_blur_px: float = 20.0
+    min_blur_px: BlurPx = 4.0
+    max_blur_px: BlurPx = 20.0
     exposure: Exposure = field(default_factory=Exposure)
 
     def __post_init__(self) -> None:

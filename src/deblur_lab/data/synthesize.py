@@ -3,6 +3,7 @@
 import difflib
 import multiprocessing
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -13,21 +14,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deblur_lab import __version__
 from deblur_lab.data.scenes import SceneKind
 from deblur_lab.data.synthetic import SyntheticScenes
 from deblur_lab.data.writers import LAYOUTS, Place, WrittenLayout, WrittenSplit, frames
-from deblur_lab.errors import ConfigurationError, MachineError, UserError
+from deblur_lab.endings import on_sigterm, reporting
+from deblur_lab.errors import ConfigurationError, MachineError
 
 HELP = """\
 Write pairs of blurry and sharp pictures, made up from photographs that scikit-image ships, in the layout of a
@@ -54,6 +56,9 @@ What is written below DIR, and what is then data.root:
 
 _KEYS = ("output", "layout", "variant", "train_scenes", "test_scenes", "size", "seed", "num_workers")
 _SMALLEST_SIZE_PX = 32
+# Of the recipe of M2AENet: its patches, and what their size must be a multiple of.
+_PATCH_PX = 256
+_PATCH_UNIT_PX = 16
 LOADED = frozenset({"folder", "gopro", "reloblur"})
 """Of what is written here, the choices of `data=` that there are: those that can be trained on at once."""
 _UNFINISHED = ".unfinished"
@@ -150,40 +155,53 @@ def parse(arguments: Sequence[str]) -> Settings:
     """The settings of a command line of key=value; a value is taken as typed, spaces and `=` included.
 
     Raises:
-        ConfigurationError: a key is unknown or missing, or a value is not of its kind.
+        ConfigurationError: a key is unknown or missing, or a value is not of its kind; in a line for each.
     """
     typed: dict[str, str] = {}
+    found = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if key not in _KEYS:
             near = difflib.get_close_matches(key.lstrip("-"), _KEYS, 1)
             hint = f"did you mean {near[0]}=...?" if near else f"there are {', '.join(_KEYS)}"
-            raise ConfigurationError(f"there is no setting {key!r}: {hint}")
-        if not equals or not value:
-            raise ConfigurationError(f"{key} has no value: give it as {key}=...")
-        if key in typed:
-            raise ConfigurationError(f"{key} is given twice: as {typed[key]!r} and as {value!r}")
-        typed[key] = value
-    for key in ("output", "layout"):
-        if key not in typed:
-            raise ConfigurationError(f"{key} is not set: give it as {key}=... (--help lists all settings)")
+            found.append(f"there is no setting {key!r}: {hint}")
+        elif not equals or not value:
+            found.append(f"{key} has no value: give it as {key}=...")
+        elif typed.setdefault(key, value) != value:
+            found.append(f"{key} is given twice: as {typed[key]!r} and as {value!r}")
+    found += [
+        f"{key} is not set: give it as {key}=... (--help lists all settings)"
+        for key in ("output", "layout")
+        if key not in typed
+        and not any(re.search(rf"^{key} has no value|mean {key}=", line) for line in found)
+    ]
+    settings = Settings(output=Path(typed.get("output", "")).expanduser(), layout=typed.get("layout", ""))
+    for key, value in typed.items():
+        try:
+            settings = replace(settings, **_read(key, value))
+        except ConfigurationError as error:
+            found.append(str(error))
+    if "layout" in typed:
+        try:
+            layout_of(settings)
+        except ConfigurationError as error:
+            found.append(str(error))
+    if found:
+        raise ConfigurationError("\n       ".join(found))
+    return settings
 
-    def number(key: str, default: int) -> int:
-        value = typed.get(key, str(default))
-        if not (value.isascii() and value.isdecimal()):
-            raise ConfigurationError(f"{key}={value} must be a whole number, 0 or more")
-        return int(value)
 
-    return Settings(
-        output=Path(typed["output"]).expanduser(),
-        layout=typed["layout"],
-        variant=typed.get("variant"),
-        train_scenes=number("train_scenes", Settings.train_scenes),
-        test_scenes=number("test_scenes", Settings.test_scenes),
-        size_px=_size_px(typed["size"]) if "size" in typed else Settings.size_px,
-        seed=number("seed", Settings.seed),
-        num_workers=number("num_workers", 0) if "num_workers" in typed else None,
-    )
+def _read(key: str, value: str) -> dict[str, Any]:
+    """A setting as an argument of `Settings`; nothing for those that are taken as typed."""
+    if key == "size":
+        return {"size_px": _size_px(value)}
+    if key == "variant":
+        return {key: value}
+    if key in ("output", "layout"):
+        return {}
+    if not (value.isascii() and value.isdecimal()):
+        raise ConfigurationError(f"{key}={value} must be a whole number, 0 or more")
+    return {key: int(value)}
 
 
 def _size_px(value: str) -> tuple[int, int]:
@@ -277,6 +295,7 @@ def _unfinished(output: Path) -> Iterator[Path]:
     One that a killed process has left is removed first, but on Windows, where it is refused as anything else.
     """
     folder = output / f"{_UNFINISHED}-{socket.gethostname()}-{os.getpid()}"
+    is_new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         for left in output.iterdir():
@@ -292,6 +311,9 @@ def _unfinished(output: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # which it is unless nothing was written
+                output.rmdir()
 
 
 def _is_abandoned(path: Path) -> bool:
@@ -347,33 +369,27 @@ def _start_worker() -> None:
     threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
 
 
-class _Terminated(BaseException):
-    """SIGTERM has come."""
-
-
-def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the arguments given, or those of the process, and return its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    before = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        with reporting("; nothing is left behind"):
+            return _run(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or {"-h", "--help", "help"} & set(arguments):
         _say(help_text().rstrip("\n"))
         return 0 if arguments else ConfigurationError.exit_code
-    try:
-        settings = parse(arguments)
-        before = signal.signal(signal.SIGTERM, _on_sigterm)
-        try:
-            seconds = _run_with_bar(settings)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    except UserError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C; nothing is left behind", 130)
-    except _Terminated:
-        return _fail("stopped by SIGTERM; nothing is left behind", 143)
+    if "--version" in arguments:
+        _say(f"deblur_lab {__version__}")
+        return 0
+    settings = parse(arguments)
+    seconds = _run_with_bar(settings)
     layout = layout_of(settings)
     count = settings.train_scenes + settings.test_scenes
     _say(f"{count} pairs written in {seconds:.1f} s to {settings.output}")
@@ -399,16 +415,15 @@ def _next_command(settings: Settings, layout: WrittenLayout) -> str:
     root = shlex.quote(f"data.root={settings.output.resolve() / layout.root}")
     if settings.train_scenes == 0:
         return f"python -m deblur_lab.evaluate checkpoint=PATH data={layout.data} {root}"
-    return f"python -m deblur_lab.train model=m2aenet data={layout.data} {root}"
+    # The largest patch that the smallest scene has room for; M2AENet takes multiples of its coarsest pixel.
+    sides = (layout.size_px(frame, *settings.size_px) for frame in frames(settings.train_scenes, 0))
+    patch_px = min(min(size) for size in sides) // _PATCH_UNIT_PX * _PATCH_UNIT_PX
+    patch = f" data.patch_size={patch_px}" if patch_px < _PATCH_PX else ""
+    return f"python -m deblur_lab.train model=m2aenet data={layout.data} {root}{patch}"
 
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
-
-
-def _fail(message: str, exit_code: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
-    return exit_code
 
 
 if __name__ == "__main__":

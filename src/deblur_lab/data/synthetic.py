@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -10,8 +10,10 @@ from deblur_lab.data.photographs import pictures
 from deblur_lab.data.samples import Scene, Split
 from deblur_lab.data.scenes import SceneKind
 from deblur_lab.errors import ConfigurationError, DataError
+from deblur_lab.ranges import Natural, Range, Weight
 
 SMALLEST_SIZE_PX = 16
+SidePx = Annotated[int, Range(SMALLEST_SIZE_PX)]
 
 # Which stream of random numbers a split draws from.
 _STREAMS: Mapping[Split, int] = MappingProxyType({"train": 0, "val": 1, "test": 2})
@@ -136,13 +138,13 @@ class SyntheticSource:
         kind: SceneKind,
         protocol: Any,  # noqa: ANN401 - opaque here
         name: str = "synthetic",
-        size_px: int | Sequence[int] = 256,
-        train_scenes: int = 1000,
-        val_scenes: int = 32,
-        test_scenes: int = 64,
-        seed: int = 0,
+        size_px: SidePx | Sequence[SidePx] = 256,
+        train_scenes: Natural = 1000,
+        val_scenes: Natural = 32,
+        test_scenes: Natural = 64,
+        seed: Natural = 0,
         fresh_scenes: bool = True,
-        cache_mb: float = 256.0,
+        cache_mb: Weight = 256.0,
     ) -> None:
         sides = (size_px, size_px) if isinstance(size_px, int) else tuple(size_px)
         if len(sides) != 2 or min(sides) < SMALLEST_SIZE_PX:

@@ -10,7 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from deblur_lab.errors import ConfigurationError, DivergedError
+from deblur_lab.errors import ConfigurationError
+from deblur_lab.ranges import Natural, OpenShare
+from deblur_lab.tasks.divergence import Divergence
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -77,6 +79,8 @@ class RestorationTask(L.LightningModule):
         ema_decay: validation and prediction use an exponential moving average of the weights with this
             decay an optimizer step, in (0, 1); None: the weights themselves.
         compile_blocks: compile the network's repeated blocks (``torch.compile``, one graph for each kind).
+        max_skipped_steps: how many steps in a row may be left out because a gradient overflows in
+            ``precision=16-mixed``, as happens while its scale is found; one more counts as diverged.
 
     Raises:
         ValueError: `ema_decay` is out of range.
@@ -88,8 +92,9 @@ class RestorationTask(L.LightningModule):
         loss: nn.Module,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
-        ema_decay: float | None = None,
+        ema_decay: OpenShare | None = None,
         compile_blocks: bool = False,
+        max_skipped_steps: Natural = 20,
     ) -> None:
         super().__init__()
         if ema_decay is not None and not 0 < ema_decay < 1:
@@ -98,6 +103,7 @@ class RestorationTask(L.LightningModule):
         self.loss = loss
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
+        self.divergence = Divergence(max_skipped_steps)
         # Its first update copies the weights, so that it is never an average of nothing.
         self.ema = (
             AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
@@ -135,19 +141,32 @@ class RestorationTask(L.LightningModule):
         """Lightning's; the loss of a batch, its parts logged as ``train/loss_<part>``."""
         parts = self.loss_parts(batch)
         loss = cast(RestorationLoss, self.loss).total(parts)
-        if not loss.isfinite():
-            # Before the update, so that the newest checkpoint is of use.
-            names = ", ".join(map(str, batch.get("name", ())))
-            raise DivergedError(f"the loss is not finite at step {self.global_step}, on {names}")
         count = len(batch["blurry"])
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
         self.log_dict({f"train/loss_{name}": part.detach() for name, part in parts.items()}, batch_size=count)
-        return loss
+        return self.divergence.noted(loss, parts, batch.get("name", ()))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Lightning's; before gradients are clipped and the weights change.
+
+        Raises:
+            DivergedError: the loss or the gradient is not finite.
+        """
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self.divergence.check(gradients, self.global_step, may_overflow=scaled)
+        if scaled:
+            self.log("train/skipped_steps", float(self.divergence.skipped))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
-        """Lightning's; then the average follows the weights, once an optimizer step."""
+        """Lightning's; then the average follows the weights, once an optimizer step that was taken."""
         super().optimizer_step(*args, **kwargs)
-        if self.ema is not None:
+        if self.ema is not None and not self.divergence.skipped_last:
             self.ema.update_parameters(self.net)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401

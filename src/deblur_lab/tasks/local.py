@@ -7,6 +7,7 @@ from torch import Tensor
 from deblur_lab.errors import ConfigurationError
 from deblur_lab.losses import LocalBlurLoss
 from deblur_lab.models import M2AENet
+from deblur_lab.ranges import Natural, OpenShare
 from deblur_lab.tasks.base import Batch, OptimizerFactory, RestorationTask, SchedulerFactory
 
 
@@ -30,10 +31,11 @@ class LocalDeblurring(RestorationTask):
         loss: LocalBlurLoss,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
-        ema_decay: float | None = None,
+        ema_decay: OpenShare | None = None,
         compile_blocks: bool = False,
+        max_skipped_steps: Natural = 20,
     ) -> None:
-        super().__init__(net, loss, optimizer, scheduler, ema_decay, compile_blocks)
+        super().__init__(net, loss, optimizer, scheduler, ema_decay, compile_blocks, max_skipped_steps)
 
     def check_patch(self, height_px: int, width_px: int) -> None:
         """Refuse patches that the net would pad: the losses' masks would not lie under its features.

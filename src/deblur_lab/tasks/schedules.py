@@ -5,9 +5,11 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from deblur_lab.ranges import Count, Natural, Share
+
 
 def warmup_cosine(
-    optimizer: Optimizer, *, total_steps: int, final_ratio: float = 0.0, warmup_steps: int = 0
+    optimizer: Optimizer, *, total_steps: Count, final_ratio: Share = 0.0, warmup_steps: Natural = 0
 ) -> LambdaLR:
     """A linear rise over `warmup_steps`, then half a cosine down to `final_ratio` at `total_steps`.
 
