@@ -16,7 +16,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-.PHONY: help setup demo test lint format clean
+# What the site is built with is not needed for anything else, and is added on first use.
+DOCS_READY := $(VENV)/.docs-ready
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+.PHONY: help setup demo test lint docs format clean
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -39,6 +46,13 @@ lint: $(READY) ## check style, types and who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Always built anew: Sphinx warns only of pages that it reads again.
+docs: $(DOCS_READY) ## build the documentation site; a warning is an error (one minute)
+	@rm -rf site
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --nitpicky --quiet --conf-dir docs/sphinx \
+		--doctree-dir site/.doctrees . site
+	@echo "Open site/index.html"
 
 format: $(READY) ## rewrite the code in the house's style
 	$(BIN)/ruff check --fix .
