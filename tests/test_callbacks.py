@@ -10,8 +10,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
-from deblur_lab.callbacks import LastCheckpoint
+from deblur_lab.callbacks import Bars
 from deblur_lab.logs import MetricsFile
+from deblur_lab.saving import LastCheckpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*exists and is not empty.*")
 
@@ -56,7 +57,7 @@ class Line(L.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.1)
 
 
-def fit(folder, *, steps=10, every=2, accumulate=1, stop_in=None, resume=False):
+def fit(folder, *, steps=10, every=2, accumulate=1, stop_in=None, resume=False, bars=None):
     log = MetricsFile(folder / "metrics.csv")
     last = folder / "last.ckpt"
     module = Line(stop_in)
@@ -70,9 +71,10 @@ def fit(folder, *, steps=10, every=2, accumulate=1, stop_in=None, resume=False):
         val_check_interval=2 * accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        enable_progress_bar=False,
+        enable_progress_bar=bars is not None,
         enable_model_summary=False,
         callbacks=[
+            *([bars] if bars is not None else []),
             ModelCheckpoint(
                 folder, filename="best", monitor="val/psnr_db", mode="max", enable_version_counter=False
             ),
@@ -139,3 +141,12 @@ def test_what_was_done_in_part_is_not_saved(tmp_path):
         fit(tmp_path, accumulate=4, stop_in=("train", 5), every=100)
     # The second step was finished first: batches 4 to 7.
     assert checkpoint(tmp_path)["global_step"] == 2
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_bar_counts_the_steps_of_the_whole_run_also_in_one_that_goes_on(tmp_path, accumulate):
+    for steps, resume in ((4, False), (10, True)):
+        bars = Bars(leave=True)
+        fit(tmp_path, steps=steps, accumulate=accumulate, resume=resume, bars=bars)
+        bar = bars.train_progress_bar
+        assert (bar.completed, bar.total) == (steps, steps)

@@ -3,23 +3,27 @@
 import csv
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from rich.progress import TaskID
 from torch import Tensor
 
 from deblur_lab.checkpoints import RECORD_KEY
 from deblur_lab.data import DeblurDataModule
-from deblur_lab.images import write_png
+from deblur_lab.data.samples import Split
+from deblur_lab.images import to_uint8, write_png
+from deblur_lab.logs import Exhibit, dashboards
 from deblur_lab.metrics import ScoringProtocol, summarise
-from deblur_lab.pictures import comparison_panel
+from deblur_lab.models import HasConverter
+from deblur_lab.pictures import comparison_panel, enlargement, mask_overlay, trajectory_overlay
 from deblur_lab.tasks import EvaluationTask, Restoration, RestorationTask, restore
+from deblur_lab.writing import replacing, writing
 
 Row = dict[str, Any]
 
@@ -34,6 +38,29 @@ class Bars(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+    @property
+    def total_train_batches(self) -> int:
+        """The optimizer steps of the whole run; Lightning counts the batches that are left."""
+        return self.trainer.max_steps
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Lightning's; counts steps, not batches."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, trainer.global_step - 1)
+
+    def _add_task(self, total_batches: float, description: str, visible: bool = True) -> TaskID:
+        task = super()._add_task(total_batches, description, visible)
+        if self.trainer.training and self.progress is not None:
+            # A run that goes on has not done in a moment what it had done before.
+            self.progress.reset(task, completed=self.trainer.global_step, visible=visible)
+        return task
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
@@ -54,85 +81,6 @@ class Record(Callback):
     ) -> None:
         """Lightning's."""
         checkpoint[RECORD_KEY] = self.record
-
-
-class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt``: every so many optimizer steps, when training ends, and when it is told to stop.
-
-    Where a validation follows a step, it is waited for: a run that goes on from the checkpoint then knows its
-    scores. Put it after Lightning's ``ModelCheckpoint``, whose best score it saves as well.
-
-    Args:
-        path: of the file, which each saving replaces.
-        every_steps: optimizer steps between two savings.
-
-    Raises:
-        ValueError: `every_steps` is below 1.
-    """
-
-    def __init__(self, path: Path, every_steps: int) -> None:
-        if every_steps < 1:
-            raise ValueError(f"checkpoint_every_steps={every_steps}: at least 1 is expected")
-        self.path = path
-        self.every_steps = every_steps
-        self._saved_step = -1
-        self._to_stop = False
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ANN401 - Lightning's signature
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
-    ) -> None:
-        """Lightning's."""
-        batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-        if self._is_due(trainer) and batches % cast(int, trainer.val_check_batch) != 0:
-            self._save(trainer)
-        # Lightning stops after any batch; one that is not the last of its step shall not be the last of all.
-        self._to_stop |= trainer.received_sigterm
-        trainer._signal_connector.received_sigterm = self._to_stop and self._between_steps(trainer)
-
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Lightning's; counts the batches of the run so far as this run's devices would have taken them."""
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        shift = checkpoint["global_step"] * trainer.accumulate_grad_batches - progress["current"]["ready"]
-        for counts in (progress["current"], progress["total"]):
-            for name in counts:
-                counts[name] += shift
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's."""
-        if self._is_due(trainer) or self._to_stop or trainer.received_sigterm:
-            self._save(trainer)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's."""
-        self._save(trainer)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Lightning's; saves where SIGTERM stopped the run, which is between two optimizer steps."""
-        progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        if isinstance(exception, SIGTERMException) and progress.ready == progress.completed:
-            self._save(trainer)
-
-    def _is_due(self, trainer: L.Trainer) -> bool:
-        return trainer.global_step % self.every_steps == 0
-
-    def _between_steps(self, trainer: L.Trainer) -> bool:
-        """Whether no part of an accumulated batch would be lost, and the order of samples with it."""
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return done == trainer.global_step * trainer.accumulate_grad_batches
-
-    def _save(self, trainer: L.Trainer) -> None:
-        if self._between_steps(trainer) and trainer.global_step != self._saved_step:
-            trainer.save_checkpoint(self.path)
-            self._saved_step = trainer.global_step
 
 
 class Converter(Callback):
@@ -187,22 +135,13 @@ class Converter(Callback):
         _set_tlc(pl_module, self.size_px if on else None)
 
 
-def _with_converter(pl_module: L.LightningModule) -> "list[HasConverter]":
+def _with_converter(pl_module: L.LightningModule) -> list[HasConverter]:
     return [module for module in pl_module.modules() if isinstance(module, HasConverter)]
 
 
 def _set_tlc(pl_module: L.LightningModule, size_px: int | None) -> None:
     for net in _with_converter(pl_module):
         net.set_tlc(size_px)
-
-
-@runtime_checkable
-class HasConverter(Protocol):
-    """A network with channel attention that can pool locally at test time."""
-
-    def set_tlc(self, train_size_px: int | None) -> None:
-        """Pool over windows as large as at training on patches of this side; None: over the whole image."""
-        ...
 
 
 class Scores(Callback):
@@ -241,8 +180,13 @@ class Scores(Callback):
         self._rows += _score(outputs.restored, batch, dataloader_idx, source.protocol, blurry=False)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's; with several datasets, the first one's scores have the plain names."""
+        """Lightning's; with several datasets, the first one's scores have the plain names.
+
+        Raises:
+            SIGTERMException: a process was told to stop, and left the rest of its part.
+        """
         rows, self._rows = _gather(self._rows), []
+        _require_all(rows, trainer, "val")
         for number, source in enumerate(_datamodule(trainer).sources):
             means = summarise([row["restored"] for row in rows if row["dataset"] == number]).means
             infix = "" if number == 0 else f"{source.name}_"
@@ -269,8 +213,13 @@ class Scores(Callback):
         self._rows += _score(outputs.restored, batch, dataloader_idx, source.protocol, blurry=True)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning's; means, and the files."""
+        """Lightning's; means, and the files.
+
+        Raises:
+            SIGTERMException: a process was told to stop, and left the rest of its part.
+        """
         rows, self._rows = _gather(self._rows), []
+        _require_all(rows, trainer, "test")
         for number, source in enumerate(_datamodule(trainer).sources):
             own = [row for row in rows if row["dataset"] == number]
             restored = summarise([row["restored"] for row in own])
@@ -293,8 +242,55 @@ class Scores(Callback):
             _write_rows(self.folder / "scores.csv", rows, [s.name for s in _datamodule(trainer).sources])
 
 
+class Skipped(Callback):
+    """Counts the training samples that others stood in for, as ``train/skipped``, and writes down which.
+
+    Does nothing unless the data skip what cannot be read; see `deblur_lab.data.datamodule.TrainingPatches`.
+
+    Args:
+        path: of the file, a line for each picture.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._before = 0  # the run was resumed
+        self._own = 0
+        self._counted = 0
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Lightning's."""
+        if "skipped" not in batch:
+            return
+        wrong = [line for line in batch["skipped"] if line]
+        self._own += len(wrong)
+        # Every process counts its own; there is nothing to wait for where nothing is skipped.
+        own = torch.tensor(float(self._own), device=pl_module.device)
+        self._counted = int(trainer.strategy.reduce(own, reduce_op="sum"))
+        pl_module.log("train/skipped", float(self._before + self._counted))
+        if wrong:
+            with writing(self.path):
+                known = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.writelines(f"{line}\n" for line in dict.fromkeys(wrong) if line not in known)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's; what was counted so far."""
+        return {"skipped": self._before + self._counted} if self._before + self._counted else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Lightning's."""
+        self._before = state_dict["skipped"]
+
+
 class Pictures(Callback):
-    """Lays test images out side by side: blurry, restored, sharp, mask, motion.
+    """Lays test images out side by side: blurry, restored, sharp, mask, motion; and shows them on dashboards.
 
     Args:
         folder: for the PNG files, named as the images.
@@ -304,6 +300,11 @@ class Pictures(Callback):
     def __init__(self, folder: Path, count: int = 8) -> None:
         self.folder = folder
         self.count = count
+        self._rows: list[Row] = []
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        self._rows = []
 
     def on_test_batch_end(
         self,
@@ -324,9 +325,27 @@ class Pictures(Callback):
             net = cast(EvaluationTask | RestorationTask, pl_module).evaluated_net
             said = restore(net, batch["blurry"])
             for position in positions:
-                self._draw(said, batch, position, source)
+                exhibit = self._draw(said, batch, position, source)
+                if dashboards(trainer.loggers):
+                    index = int(batch["index"][position])
+                    self._rows.append({"dataset": dataloader_idx, "index": index, "exhibit": exhibit})
 
-    def _draw(self, outputs: Restoration, batch: Mapping[str, Any], position: int, source: Any) -> None:  # noqa: ANN401
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's; all processes' images to the dashboards, if there are any."""
+        told = dashboards(trainer.loggers)
+        if told:
+            rows, self._rows = _gather(self._rows), []
+            for dashboard in told:
+                # As Lightning counts them: the first step is 0.
+                dashboard.log_pictures([row["exhibit"] for row in rows], max(0, trainer.global_step - 1))
+
+    def _draw(
+        self,
+        outputs: Restoration,
+        batch: Mapping[str, Any],
+        position: int,
+        source: Any,  # noqa: ANN401
+    ) -> Exhibit:
         def one(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor[position].float().cpu()
 
@@ -338,28 +357,37 @@ class Pictures(Callback):
         name = batch["name"][position]
         before = source.protocol.score(blurry, sharp, mask)
         after = source.protocol.score(restored, sharp, mask)
+        probability, motion = one(outputs.probability), one(outputs.motion)
         panel = comparison_panel(
             blurry,
             restored,
             sharp,
             mask=mask,
-            probability=one(outputs.probability),
-            motion=one(outputs.motion),
+            probability=probability,
+            motion=motion,
             title=f"{source.name}  {name}",
             scores={"blurry": before, "restored": after},
         )
         target = self.folder / f"{source.name}-{name.replace('/', '-')}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         write_png(target, panel)
+
+        given = to_uint8(blurry)
+        pictures = {"blurry": given, "restored": to_uint8(restored), "sharp": to_uint8(sharp)}
+        factor = enlargement(*given.shape[:2])
+        if mask is not None or probability is not None:
+            pictures["mask"] = mask_overlay(given, probability, mask, enlarge=factor)
+        if motion is not None:
+            pictures["trajectories"] = trajectory_overlay(given, motion, probability, enlarge=factor)
+        return Exhibit(source.name, name, pictures, before, after)
 
 
 def write_json(path: Path, contents: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all; numbers that are not finite become null, which JSON can hold."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(
-        json.dumps(_finite(contents), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    text = json.dumps(_finite(contents), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as file:
+        file.write(text)
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -403,9 +431,15 @@ def _gather(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["dataset"], row["index"]))
 
 
+def _require_all(rows: Sequence[Row], trainer: L.Trainer, split: Split) -> None:
+    """Stop all processes, which have the same rows, if some are missing."""
+    if len(rows) < sum(len(source.scenes(split)) for source in _datamodule(trainer).sources):
+        raise SIGTERMException
+
+
 def _write_rows(path: Path, rows: Sequence[Row], datasets: Sequence[str]) -> None:
     scores = list(dict.fromkeys(name for row in rows for name in row["restored"]))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["dataset", "name", *scores, *(f"blurry_{name}" for name in scores)])
         for row in rows:

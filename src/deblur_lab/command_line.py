@@ -1,20 +1,24 @@
-"""From what a person typed to a composed configuration, and from an error to one line and an exit code."""
+"""From what a person typed to a composed and checked configuration, and to the folder of a command."""
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import warnings
+from argparse import ArgumentError, ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deblur_lab import experiments
-from deblur_lab.config import configuration_root, did_you_mean, explain
-from deblur_lab.errors import ConfigurationError, UserError
+from deblur_lab import __version__, experiments, ranks
+from deblur_lab.composition import brief, composing
+from deblur_lab.config import configuration_root, did_you_mean
+from deblur_lab.endings import on_sigterm, reporting
+from deblur_lab.errors import ConfigurationError, MachineError
 
 # Settings that hold a path: taken as typed, for Hydra's grammar refuses spaces, brackets and "=" in a value.
 PATH_KEYS = frozenset(
@@ -47,54 +51,184 @@ def as_typed(argument: str) -> str:
     return f"{key}='{quoted}{chr(92) * trailing}'"
 
 
-def run(configuration: str, job: Callable[[DictConfig], None]) -> None:
-    """Compose ``conf/<configuration>.yaml`` with what was typed, and run the job with it.
+def run(command: str, job: Callable[[DictConfig], None]) -> None:
+    """Compose ``conf/<command>.yaml`` with what was typed, check it, and run the job with it.
 
-    A user's mistake ends in one line on standard error and the exit code of its kind, never a traceback.
+    All that is wrong with what was typed is told at once, before anything is built. A user's mistake ends in
+    one line (a line for each mistake) on standard error and the exit code of its kind, never a traceback; a
+    fault of ours ends in a traceback and exit code 1.
     """
+    with ranks.following_first(), reporting():
+        # Training and scoring listen for themselves while there is something to save or to leave orderly.
+        signal.signal(signal.SIGTERM, on_sigterm)
+        _run(command, job)
+
+
+def _run(command: str, job: Callable[[DictConfig], None]) -> None:
     # Hydra then raises what it would otherwise print over several lines and end with exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    warnings.formatwarning = formatted_warning
     # Read when PyTorch is loaded, which is after this. By default, threads that wait for each other spin for
     # long: where something else runs on the same cores, a step then takes many times as long, and steps of
     # two runs may crawl. A short spin costs next to nothing (benchmarks/waiting_threads.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     experiments.register()
     typed = sys.argv[:]
-    quoted = [as_typed(argument) for argument in typed[1:]]
-    if any(argument.startswith("resume=") and argument != "resume=null" for argument in quoted):
+    flags, settings = _sorted_out(typed[1:])
+    if flags.version:
+        sys.stdout.write(f"deblur_lab {__version__}\n")
+        return
+    quoted = [as_typed(setting) for setting in settings]
+    flag_words = [argument for argument in typed[1:] if argument not in settings]
+    if flags.multirun:
+        quoted = _spread(command, quoted)
+    if any(setting.startswith("resume=") and setting != "resume=null" for setting in quoted):
         # What is composed here is not what the run that goes on has (data.root, say): it judges for itself.
-        quoted = [f"++{argument}" if re.match(r"\w+\.[\w.]+=", argument) else argument for argument in quoted]
-    sys.argv = [typed[0], *quoted]
-    command = hydra.main(
-        version_base="1.3", config_path=str(configuration_root() / "conf"), config_name=configuration
+        quoted = [f"++{setting}" if re.match(r"\w+\.[\w.]+=", setting) else setting for setting in quoted]
+    jobs = [] if flags.hydra_help or flags.shell_completion else _checked(command, quoted, flags)
+
+    sys.argv = [typed[0], *flag_words, *quoted]
+    composed = hydra.main(
+        version_base="1.3", config_path=str(configuration_root() / "conf"), config_name=command
     )
 
     def guarded(config: DictConfig) -> None:
         # A run on several devices starts its other processes with what stands here, and they quote it again.
         sys.argv = typed
         # Errors are met inside the job, before Hydra sees them, which would print a line of its own.
-        try:
-            job(config)
-        except UserError as error:
-            fail(str(error), error.exit_code)
-        except SystemExit as ended:
-            # Lightning makes an exit code of 1 of Ctrl-C.
-            if isinstance(ended.__context__, KeyboardInterrupt):
-                raise ended.__context__ from None
-            raise
+        with reporting():
+            try:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    _announce_job(config, jobs)
+                job(config)
+            except SystemExit as ended:
+                # Lightning makes an exit code of 1 of Ctrl-C.
+                if isinstance(ended.__context__, KeyboardInterrupt):
+                    raise ended.__context__ from None
+                raise
 
     try:
-        command(guarded)()
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(_one_line(error), ConfigurationError.exit_code)
-    except KeyboardInterrupt:
-        fail("stopped by Ctrl-C", 130)
+        composed(guarded)()
+    except OSError:
+        raise
+    except Exception as error:
+        # What the job raises does not come so far: this is of Hydra's own.
+        raise ConfigurationError(brief(error)) from error
 
 
-def fail(message: str, exit_code: int) -> NoReturn:
-    """Print what is wrong on standard error and leave."""
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - this is the command line
-    sys.exit(exit_code)
+_usual_format = warnings.formatwarning
+
+
+def formatted_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of ours as one line, without the code that gave it, which tells a user nothing."""
+    if Path(filename).is_relative_to(Path(__file__).parent):
+        return f"warning: {message}\n"
+    return _usual_format(message, category, filename, lineno, line)
+
+
+def _sorted_out(arguments: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """The flags, and the settings, wherever they stand among them.
+
+    Raises:
+        ConfigurationError: there is no such flag, one lacks its value, or two exclude each other.
+    """
+    parser = ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    for names in (("--help", "-h"), ("--hydra-help",), ("--version",), ("--resolve",), ("--run", "-r")):
+        parser.add_argument(*names, action="store_true")
+    for names in (("--multirun", "-m"), ("--shell-completion", "-sc")):
+        parser.add_argument(*names, action="store_true")
+    parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
+    parser.add_argument("--info", "-i", nargs="?", const="all", choices=_INFO)
+    parser.add_argument("--package", "-p")
+    parser.add_argument("--config-dir", "-cd")
+    known = [name for action in parser._actions for name in action.option_strings]
+    try:
+        flags, rest = parser.parse_known_args(arguments)
+    except ArgumentError as error:
+        raise ConfigurationError(f"{error.argument_name}: {error.message}") from error
+    for argument in rest:
+        if argument.startswith("-") and argument != "-":
+            name, equals, value = argument.lstrip("-").partition("=")
+            setting = f"{name.replace('-', '_')}={value if equals else '...'}"
+            flag = did_you_mean(name, [flag[2:] for flag in known if flag.startswith("--")], "")
+            hint = flag.replace("did you mean ", "did you mean --") or f"settings have no dashes: {setting}"
+            raise ConfigurationError(f"there is no flag {argument}: {hint}")
+    modes = [mode for mode in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(flags, mode)]
+    if len(modes) > 1:
+        given = " and ".join(f"--{mode.replace('_', '-')}" for mode in modes)
+        raise ConfigurationError(f"{given} exclude each other: give one of them")
+    if flags.resolve and not (flags.cfg or flags.help):
+        raise ConfigurationError("--resolve goes with --cfg or --help")
+    if flags.package and not flags.cfg:
+        raise ConfigurationError("--package goes with --cfg")
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+        raise ConfigurationError(f"--config-dir {flags.config_dir} is no folder: name the one of your YAMLs")
+    return flags, rest
+
+
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+
+def _spread(command: str, settings: Sequence[str]) -> list[str]:
+    """The settings of a sweep: each job has a folder of its own below `output`.
+
+    Raises:
+        ConfigurationError: the command runs no sweeps.
+    """
+    if command != "train":
+        raise ConfigurationError(f"-m runs several trainings: call {command} once for each")
+    if any(setting.startswith("resume=") and setting != "resume=null" for setting in settings):
+        raise ConfigurationError("resume= goes on with one run: leave -m out")
+    return [re.sub(r"^output=(?!null$)", "hydra.sweep.dir=", setting) for setting in settings]
+
+
+def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[list[str]]:
+    """The settings of each job, of which there is one if no sweep is asked for.
+
+    Raises:
+        ConfigurationError: with every fault in them.
+    """
+    shown_alone = bool(flags.help or flags.cfg or flags.info)
+    folder = None if flags.config_dir is None else Path(flags.config_dir)
+    with composing(command, folder) as composer:
+        parsed, found = composer.parse(settings)
+        jobs = composer.jobs(parsed, flags.multirun)
+        configs: list[DictConfig] = []
+        for job in jobs:
+            config, fitting, told = composer.compose(job)
+            found += told
+            configs += [] if config is None else [config]
+            if config is not None and not shown_alone and (command != "train" or config.resume is None):
+                # Its imports take seconds: not before --help has been answered.
+                from deblur_lab.checks import command_faults
+
+                found += composer.place(command_faults(command, config), fitting)
+            if flags.package and config is not None and OmegaConf.select(config, flags.package) is None:
+                found.append(f"--package {flags.package}: there is no such part of the configuration")
+        if flags.multirun and not found:
+            from deblur_lab.checks import sweep_faults
+
+            found += sweep_faults(configs)
+    lines = list(dict.fromkeys(found))
+    if lines:
+        raise ConfigurationError("\n       ".join(lines))
+    return jobs
+
+
+def _announce_job(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
+    """Give a job of a sweep its folder, and say which one it is."""
+    number = int(HydraConfig.get().job.num)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    with open_dict(config):
+        config.output = str(folder)
+    same = set.intersection(*(set(job) for job in jobs))
+    own = [setting for setting in jobs[number] if setting not in same]
+    sys.stdout.write(f"job {number + 1} of {len(jobs)}: {' '.join(own) or 'as typed'}, in {folder}\n")
+    sys.stdout.flush()
 
 
 def folder_for(output: str | None, default_name: str) -> Path:
@@ -106,19 +240,26 @@ def folder_for(output: str | None, default_name: str) -> Path:
 
     Raises:
         MachineError: it cannot be made or written to.
+        ConfigurationError: the processes of a run would each find a name of their own.
     """
-    from deblur_lab.errors import MachineError
-
     # A run on several devices starts one process a device; all must write to the folder of the first.
     shared = os.environ.get("DEBLUR_LAB_OUTPUT")
-    if shared and "LOCAL_RANK" in os.environ:
+    if shared and ranks.started_by_first():
         return Path(shared)
-    folder = Path(output) if output else _numbered(Path("runs") / default_name)
+    if output is None and ranks.started_elsewhere():
+        raise ConfigurationError(
+            "output= is not set: processes that torchrun or srun starts, or a person on several nodes, "
+            "cannot agree on a new folder: name one, as output=runs/NAME"
+        )
+    try:
+        folder = Path(output) if output else _made(Path("runs") / default_name)
+    except OSError as error:
+        raise MachineError(f"{Path('runs').absolute()} cannot be written to: {error.strerror}") from error
     try:
         if folder.exists() and not folder.is_dir():
             raise MachineError(f"output={folder} is a file: name a folder, or one that does not exist yet")
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
+        probe = folder / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -127,32 +268,13 @@ def folder_for(output: str | None, default_name: str) -> Path:
     return folder
 
 
-def _numbered(folder: Path) -> Path:
+def _made(folder: Path) -> Path:
+    """A new folder, numbered if there is one of this name already."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     candidate, number = folder, 2
-    while candidate.exists():
-        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return candidate
-
-
-def _one_line(error: Exception) -> str:
-    """What Hydra says, without its stack, its search path and its advice to set HYDRA_FULL_ERROR."""
-    if isinstance(error, OmegaConfBaseException):
-        return explain(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read: settings are given as key=value, or 'key=\"a value\"'"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.partition("/")
-        options = f"there are {', '.join(error.options)}"
-        return f"there is no {group}={name}: {did_you_mean(name, error.options, options)}"
-    cause = error.__cause__
-    if isinstance(cause, OmegaConfBaseException) and lines[0].startswith("Could not override"):
-        # Hydra's advice to append the key by a plus would hide that it is misspelt.
-        known = list(cause.parent_node) if isinstance(cause.parent_node, DictConfig) else []
-        there = [str(key) for key in known if key != "hydra" and not str(key).startswith("_")]
-        if cause.full_key == "data.root":
-            return "there is no setting data.root, as these data read no folder: choose data=reloblur, ..."
-        return f"there is no setting {cause.full_key}: " + did_you_mean(
-            str(cause.key), there, f"there are {', '.join(there)}" if there else "nothing can be set there"
-        )
-    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
+    while True:
+        try:
+            candidate.mkdir()  # of two runs that are started at once, one has it
+            return candidate
+        except FileExistsError:
+            candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1

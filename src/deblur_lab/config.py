@@ -12,18 +12,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deblur_lab.errors import ConfigurationError
+from deblur_lab.errors import ConfigurationError, MachineError
+from deblur_lab.kinds import kinds_of, problems
+from deblur_lab.ranges import Count, Natural, Positive, Range, Weight
 
 TRUSTED_PACKAGES = tuple(f"deblur_lab.{name}." for name in ("data", "losses", "metrics", "models", "tasks"))
 TRUSTED_NAMES = frozenset(
     {
+        "deblur_lab.dashboards.WeightsAndBiases",
         "deblur_lab.tasks.warmup_cosine",
         "lightning.Trainer",
         "lightning.pytorch.loggers.CSVLogger",
@@ -35,18 +37,31 @@ TRUSTED_NAMES = frozenset(
         "torch.optim.lr_scheduler.ConstantLR",
     }
 )
+_BETA = Annotated[float, Range(0, 1, open_high=True)]
+_BETAS = tuple[_BETA, _BETA]
+# What classes of others take: their signatures say less, or more than works here.
+_KINDS_OF_OTHERS: Mapping[str, Mapping[str, Any]] = {
+    "torch.optim.Adam": {"lr": Positive, "betas": _BETAS, "weight_decay": Weight, "eps": Weight},
+    "torch.optim.AdamW": {"lr": Positive, "betas": _BETAS, "weight_decay": Weight, "eps": Weight},
+    "torch.optim.SGD": {"lr": Positive, "weight_decay": Weight, "momentum": Weight},
+    "lightning.Trainer": {
+        "accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps"],
+        "devices": Literal["auto", -1] | Count | list[Natural],
+        "num_nodes": Count,
+        # Others keep the state of a run in files of their own.
+        "strategy": Literal["auto", "ddp", "ddp_find_unused_parameters_true"],
+        # Losses and pooling compute in float32, which arithmetic that is no mix refuses to mix with.
+        "precision": Literal["32-true", "bf16-mixed", "16-mixed"],
+        "max_steps": Count,
+        "gradient_clip_val": Weight | None,
+        "log_every_n_steps": Count,
+    },
+}
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-_KIND_NAMES: Mapping[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-    NoneType: "null",
-}
 
 Place = tuple[str | int, ...]
+_MANY = 12
 
 
 def configuration_root() -> Path:
@@ -55,41 +70,142 @@ def configuration_root() -> Path:
     return package if (package / "conf").is_dir() else package.parents[1]
 
 
+class Unresolved:
+    """Stands where a value is missing or refers to nothing, so that what stands beside it is checked too."""
+
+
 def plain(config: Any) -> Any:  # noqa: ANN401 - any node of a configuration
     """A configuration, resolved, as dicts, lists, strings and numbers.
 
     Raises:
-        ConfigurationError: a value is missing or refers to one that does not exist; names the key.
+        ConfigurationError: values are missing or refer to ones that do not exist; names the keys.
     """
-    try:
-        settings = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigurationError(explain(error)) from error
-    missing = [_dotted(place) for place, value in _leaves(settings) if value == "???"]
-    # data.* is there to be referred to: what is missing and was not needed above need not be set.
-    needed = [key for key in missing if not key.startswith("data.")]
-    if needed:
-        raise ConfigurationError(_unset(needed[0]))
+    settings, found = resolved(config)
+    refuse(found)
     return settings
 
 
-def explain(error: Exception) -> str:
-    """What an error of OmegaConf says, in one line that names the key."""
-    key = getattr(error, "full_key", None)
-    first_line = str(error).strip().splitlines()[0]
-    missing = re.search(r"Missing mandatory value: (\S+)", first_line)
+def resolved(config: DictConfig | ListConfig) -> tuple[Any, list[str]]:
+    """A configuration as dicts, lists, strings and numbers, and what could not be resolved, one line each.
+
+    What is missing in ``data`` is no fault where nothing refers to it.
+    """
+    found: list[str] = []
+    typed = OmegaConf.to_container(config, resolve=False)
+
+    def told(error: OmegaConfBaseException, place: Place) -> Unresolved | str:
+        # data.* is there to be referred to: what is missing and not needed elsewhere need not be set.
+        needless = place[0] == "data" and _is_missing(error) == _dotted(place)
+        if needless:
+            return "???"
+        if not _is_echo(error, _at(typed, place)):
+            found.append(explain(error, config, _dotted(place)))
+        return Unresolved()
+
+    def walk(node: Any, place: Place) -> Any:  # noqa: ANN401
+        if isinstance(node, DictConfig):
+            return {key: value(node, key, (*place, str(key))) for key in node}
+        if isinstance(node, ListConfig):
+            return [value(node, number, (*place, number)) for number in range(len(node))]
+        return node
+
+    def value(node: Any, key: Any, place: Place) -> Any:  # noqa: ANN401
+        try:
+            return walk(node[key], place)
+        except OmegaConfBaseException as error:
+            return told(error, place)
+
+    return walk(config, ()), list(dict.fromkeys(found))
+
+
+def explain(error: Exception, config: Any = None, key: str = "") -> str:  # noqa: ANN401 - any node
+    """What an error of OmegaConf says, in one line that names the key.
+
+    Args:
+        error: of OmegaConf.
+        config: what it was raised for, whose keys are proposed where one does not exist.
+        key: where it was raised, if that is known; or what the error says.
+    """
+    key = key or str(getattr(error, "full_key", None) or "")
+    missing = _is_missing(error)
     if missing:
-        return _unset(missing[1])
-    return f"{key}: {first_line}" if key and str(key) not in first_line else first_line
+        return f"{missing} is not set: give it on the command line, as {missing}=..."
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    nowhere = _leads_nowhere(error)
+    if nowhere:
+        known = [] if config is None else dotted_keys(config)
+        hint = did_you_mean(nowhere, known, "mend or remove it")
+        return f"{key} refers to ${{{nowhere}}}, which does not exist: {hint}"
+    first_line = re.sub(r"^\w+ raised while resolving interpolation: ", "", first_line).strip('"')
+    return f"{key}: {first_line}" if key and not first_line.startswith(f"{key}:") else first_line
 
 
-def _unset(key: str) -> str:
-    return f"{key} is not set: give it on the command line, as {key}=..."
+def _is_missing(error: Exception) -> str | None:
+    """The key that an error of OmegaConf is about if it is that it has no value."""
+    missing = re.search(r"Missing mandatory value: (\S+)", str(error))
+    return missing[1] if missing else None
+
+
+def _leads_nowhere(error: Exception) -> str | None:
+    """The key that does not exist if an error of OmegaConf is that something refers to it."""
+    nowhere = re.search(r"Interpolation key '(.+)' not found", str(error))
+    return nowhere[1] if nowhere else None
+
+
+def _is_echo(error: Exception, typed: Any) -> bool:  # noqa: ANN401 - any node
+    """Whether an error of OmegaConf is about what is referred to, which is told of where that stands.
+
+    Args:
+        error: of OmegaConf.
+        typed: what it was met for, not resolved.
+    """
+    nowhere = _leads_nowhere(error)
+    if nowhere:
+        return nowhere not in str(typed)
+    if _is_missing(error) or "while resolving" not in str(error):
+        return False
+    return typed is None or _REFERENCE.fullmatch(str(typed)) is not None
+
+
+def _at(typed: Any, place: Place) -> Any:  # noqa: ANN401 - any node
+    """What stands at a place of a container that is not resolved; None where it refers to something else."""
+    for key in place:
+        if isinstance(typed, str) or typed is None:
+            return None
+        typed = typed[key]
+    return typed
+
+
+def dotted_keys(config: Any) -> list[str]:  # noqa: ANN401 - any node of a configuration
+    """All keys of a configuration as they are typed, those of groups of settings included."""
+    container = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
+    return [_dotted(place) for place, _ in _nodes(container, ()) if place]
+
+
+def references(config: DictConfig) -> set[str]:
+    """The keys that a configuration refers to by ``${...}``, and what else is said beside them."""
+    container = OmegaConf.to_container(config, resolve=False)
+    return {
+        name
+        for _, node in _nodes(container, (), lists=True)
+        if isinstance(node, str)
+        if "${" in node
+        for name in re.findall(r"[\w.]+", node)
+    }
 
 
 def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
-    """``did you mean X?`` if something known is near to what was given, or what else there is to say."""
-    near = difflib.get_close_matches(given, list(known), n=1)
+    """``did you mean X?`` if something known is near to what was given, or what else there is to say.
+
+    Nearest is what is spelt alike in the same place, then what ends as given: ``net.width`` is
+    ``model.net.width``.
+    """
+    known = list(known)
+    parent, _, name = given.rpartition(".")
+    beside = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
+    near = [beside[match] for match in difflib.get_close_matches(name, beside, n=1)]
+    near = near or sorted((key for key in known if key.endswith(f".{given}")), key=len)
+    near = near or difflib.get_close_matches(given, known, n=1, cutoff=0.8)
     return f"did you mean {near[0]}?" if near else otherwise
 
 
@@ -100,11 +216,12 @@ def faults(config: Mapping[str, Any] | DictConfig, trusted_packages: Sequence[st
     take (with the nearest one that it does) or that is of another type than it takes, and an argument
     that it needs and does not get. What refers to another setting is reported under that one's key.
     """
+    found: list[str] = []
     if isinstance(config, DictConfig):
-        settings, typed = plain(config), OmegaConf.to_container(config, resolve=False)
+        (settings, found), typed = resolved(config), OmegaConf.to_container(config, resolve=False)
     else:
         settings, typed = config, config
-    found = [
+    found += [
         fault
         for place, node in _targets(settings, ())
         for fault in _target_faults(place, node, trusted_packages, lambda place: _origin(typed, place))
@@ -113,27 +230,18 @@ def faults(config: Mapping[str, Any] | DictConfig, trusted_packages: Sequence[st
     return list(dict.fromkeys(found))
 
 
-def range_faults(
-    settings: Mapping[str, Any], whole_numbers: Mapping[str, int], flags: Sequence[str] = ()
-) -> list[str]:
+def own_faults(settings: Mapping[str, Any], kinds: Mapping[str, Any]) -> list[str]:
     """The faults in a command's own settings, which no class takes, one line each.
 
     Args:
         settings: plain.
-        whole_numbers: the smallest value of each, by dotted key.
-        flags: the keys of those that are true or false.
+        kinds: what each must be, as an annotation, by key.
     """
-    found = []
-    for key, smallest in whole_numbers.items():
-        value: Any = settings
-        for part in key.split("."):
-            value = value[part]
-        if not isinstance(value, int) or isinstance(value, bool):
-            found.append(_wrong_kind(key, value, int))
-        elif value < smallest:
-            found.append(f"{key}={value}: {smallest} or more is expected")
-    return found + [
-        _wrong_kind(key, settings[key], bool) for key in flags if not isinstance(settings[key], bool)
+    return [
+        fault
+        for key, kind in kinds.items()
+        if key in settings
+        for fault in problems(settings[key], kind, key)
     ]
 
 
@@ -158,6 +266,7 @@ def build(node: Any, trusted_packages: Sequence[str] = (), *, key: str = "") -> 
 
     Raises:
         ConfigurationError: with every fault of the node, or what the constructor said of its arguments.
+        MachineError: a package that it needs is not installed.
     """
     settings = plain(node) if isinstance(node, DictConfig | ListConfig) else node
     refuse(faults({key: settings} if key else settings, trusted_packages))
@@ -167,17 +276,39 @@ def build(node: Any, trusted_packages: Sequence[str] = (), *, key: str = "") -> 
         from lightning.fabric.utilities.exceptions import MisconfigurationException
 
         cause = error.__cause__ if error.__cause__ is not None else error
-        if type(cause) in (ValueError, TypeError, MisconfigurationException):
-            raise ConfigurationError(f"{key}: {cause}" if key else str(cause)) from error
+        if isinstance(cause, ImportError):
+            # As a rule in one line that says what to install.
+            raise MachineError(_with_place(" ".join(str(cause).split()), key, str(error))) from error
+        if type(cause) in (ValueError, TypeError, MisconfigurationException, ConfigurationError):
+            raise ConfigurationError(_with_place(" ".join(str(cause).split()), key, str(error))) from error
         raise cause from None
 
 
-def _leaves(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:  # noqa: ANN401
-    if isinstance(node, Mapping | list):
-        for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
-            yield from _leaves(value, (*place, key))
-    else:
-        yield place, node
+def _with_place(message: str, key: str, of_hydra: str) -> str:
+    """What a constructor said, with the key of its settings before it, if it does not begin with one.
+
+    Args:
+        message: the constructor's.
+        key: of what was being built.
+        of_hydra: Hydra's message, which says where below that the constructor was called.
+    """
+    if re.match(r"[a-z]\w*\.\w", message) or message.startswith("seed="):
+        return message
+    below = re.search(r"full_key: (\S+)", of_hydra)
+    inside = re.sub(r"(\d+)(?=\.|$)", r"[\1]", below[1]) if below else ""
+    place = ".".join(part for part in (key, inside) if part).replace("datamodule.sources", "data.sources")
+    return f"{place}: {message}" if place else message
+
+
+def _nodes(node: Any, place: Place, *, lists: bool = False) -> Iterator[tuple[Place, Any]]:  # noqa: ANN401
+    """A node and all below it; what stands in lists, which no key leads to, only if it is asked for."""
+    yield place, node
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _nodes(value, (*place, str(key)), lists=lists)
+    elif lists and isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _nodes(value, (*place, number), lists=True)
 
 
 def _targets(node: Any, place: Place) -> Iterator[tuple[Place, Mapping[str, Any]]]:  # noqa: ANN401
@@ -195,6 +326,8 @@ def _origin(typed: Any, place: Place) -> str:  # noqa: ANN401 - any node
     """The key under which a user gives what stands at a place: where it refers to, if it refers."""
     node = typed
     for depth, key in enumerate(place, start=1):
+        if isinstance(node, str) or (isinstance(node, Mapping) and key not in node):
+            break  # it refers to nothing, which is told elsewhere
         reference = _REFERENCE.fullmatch(node[key]) if isinstance(node[key], str) else None
         if reference:
             return _origin(typed, (*reference[1].split("."), *place[depth:]))
@@ -213,31 +346,43 @@ def _target_faults(
     path = origin(place)
     own = tuple(f"{package}." for package in trusted_packages)
     refusal = f"{path}._target_={name} is not among the names that may be built"
+    if isinstance(name, Unresolved):
+        return []
     if not isinstance(name, str) or not (name in TRUSTED_NAMES or name.startswith((*TRUSTED_PACKAGES, *own))):
         package = str(name).split(".")[0]
+        near = did_you_mean(str(name), TRUSTED_NAMES, "")
+        if package == "deblur_lab" or near:
+            ours = ", ".join(prefix.rstrip(".") for prefix in TRUSTED_PACKAGES)
+            return [f"{refusal}: {near or f'they are classes of {ours}'}"]
         return [f"{refusal}; if {package} is your own code, add trusted_packages=[{package}]"]
+    module_name, _, attribute = name.rpartition(".")
     try:
-        module, _, attribute = name.rpartition(".")
-        target = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        return [f"{path}._target_={name} cannot be imported: {error}"]
+        module = import_module(module_name)
+        target = getattr(module, attribute, None)
+    except Exception as error:  # whatever somebody's own module may raise
+        said = " ".join(str(error).split())
+        return [f"{path}._target_={name} cannot be imported: {type(error).__name__}: {said}"]
+    if target is None:
+        there = [other for other in dir(module) if not other.startswith("_")]
+        hint = did_you_mean(attribute, there, f"{module_name} has no {attribute}")
+        return [f"{path}._target_={name} cannot be imported: {hint}"]
     if name not in TRUSTED_NAMES and not name.startswith(own) and not _is_class_of_ours(target):
         # A module also holds what it imports: a path, a function that reads files.
         return [refusal]
     parameters = inspect.signature(target).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return []
-    kinds = _kinds(target)
+    kinds = kinds_of(target) | dict(_KINDS_OF_OTHERS.get(name, {}))
     lines = []
     for given, value in node.items():
         if given in _HYDRA_KEYS:
             continue
         if given not in parameters:
-            hint = did_you_mean(given, parameters, f"it takes {', '.join(parameters)}")
+            some = [*parameters][:_MANY] + (["..."] if len(parameters) > _MANY else [])
+            hint = did_you_mean(given, parameters, f"it takes {', '.join(some) or 'nothing'}")
             lines.append(f"{path}.{given} is not a setting of {name}: {hint}")
-        elif given in kinds and not _fits(value, kinds[given]):
-            key = origin((*place, given))
-            lines.append(_wrong_kind(key, value, kinds[given]))
+        elif given in kinds:
+            lines += problems(value, kinds[given], origin((*place, given)))
     if not node.get("_partial_", False):
         lines += [
             f"{path}.{parameter.name} is not set, and {name} needs it"
@@ -251,65 +396,3 @@ def _target_faults(
 
 def _is_class_of_ours(target: Any) -> bool:  # noqa: ANN401
     return inspect.isclass(target) and f"{target.__module__}.".startswith(TRUSTED_PACKAGES)
-
-
-def _kinds(target: Any) -> dict[str, Any]:  # noqa: ANN401 - a class or a function
-    """What its signature asks for, by argument; nothing if that cannot be told."""
-    try:
-        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (AttributeError, NameError, TypeError):
-        return {}
-
-
-def _fits(value: Any, kind: Any) -> bool:  # noqa: ANN401
-    """Whether a plain value is what an annotation asks for; true where that cannot be told."""
-    if kind is Any:
-        return True
-    plain_dict = isinstance(value, dict) and "_target_" not in value
-    if not plain_dict and not isinstance(value, str | int | float | list | None):
-        return True  # an object, or what one will be built from
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is Literal:
-        return any(value == part and type(value) is type(part) for part in parts)
-    family = origin or kind
-    if isinstance(value, list):
-        # Constructors take a list for a tuple, which YAML does not have.
-        sequence = family is tuple or _is_a(list, family)
-        return sequence and all(_fits(item, part) for part in parts[:1] for item in value)
-    if parts and not plain_dict:
-        return False
-    if isinstance(value, str) and kind is Path:
-        return True
-    if isinstance(value, int) and not isinstance(value, bool) and kind is float:
-        return True
-    if isinstance(value, bool) and kind is int:
-        return False
-    return not inspect.isclass(family) or _is_a(type(value), family)
-
-
-def _is_a(kind: type, family: Any) -> bool:  # noqa: ANN401
-    try:
-        return issubclass(kind, family)
-    except TypeError:  # no class; or a Protocol, which nothing plain is
-        return False
-
-
-def _wrong_kind(key: str, value: Any, kind: Any) -> str:  # noqa: ANN401
-    shown = str(value).lower() if isinstance(value, bool) else "null" if value is None else value
-    return f"{key}={shown}: {_kind_name(kind)} is expected"
-
-
-def _kind_name(kind: Any) -> str:  # noqa: ANN401
-    """What an annotation asks for, in words."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        # Of what a number may be as well (a Tensor, for AdamW), nothing can be typed.
-        typeable = [part for part in parts if part in _KIND_NAMES or get_args(part)]
-        return " or ".join(dict.fromkeys(_kind_name(part) for part in typeable or parts))
-    if origin is Literal:
-        return f"one of {', '.join(map(str, parts))}"
-    if parts:
-        return f"[{_kind_name(parts[0])}, ...]"
-    return _KIND_NAMES.get(kind, getattr(kind, "__name__", str(kind)))

@@ -69,6 +69,8 @@ def quieten() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         # Gradients of depth-wise convolutions come in channels_last; DDP copies them, which is quick.
         ".*Grad strides do not match bucket view strides.*",
+        # So it is where the first step overflows in half precision, and is left out.
+        ".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
         # A training is one long epoch, counted in steps.
         ".*smaller than the logging interval.*",
     ):

@@ -1,6 +1,7 @@
 """The mistakes that a user can make, each with the exit code of the commands that meet it."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class UserError(ValueError):
@@ -34,6 +35,15 @@ class MachineError(UserError):
 
 
 class DivergedError(UserError):
-    """Training met a loss or a gradient that is not finite; names the step and the samples."""
+    """Training met a loss or a gradient that is not finite; names the step and the samples.
+
+    Args:
+        message: the line.
+        record: all that is known of the step, as plain containers.
+    """
 
     exit_code: ClassVar[int] = 6
+
+    def __init__(self, message: str, record: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.record = dict(record or {})

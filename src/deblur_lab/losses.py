@@ -8,6 +8,7 @@ pixels of their own scale, x then y, at N instants of the exposure.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from deblur_lab.errors import ConfigurationError
 from deblur_lab.ops.splatting import reblur
 from deblur_lab.ops.ssim import WINDOW_PX, ssim_map
+from deblur_lab.ranges import Range, Weight
 
 PSNR_FLOOR = 1e-8
 StageOutput = tuple[Tensor | None, Tensor | None]
@@ -110,9 +112,9 @@ def psnr_loss(restored: Tensor, sharp: Tensor) -> Tensor:
 def total_variation(displacements: Tensor) -> Tensor:
     """How much displacements differ from pixel to pixel (M2AENet, second term of eq. 10).
 
-    Assumes: the anisotropic variation |d/dx| + |d/dy|, each a mean over its pairs of neighbours, so that it
-    does not depend on the size; both components of a displacement are added up. Instants are, too, by eq. 10,
-    not averaged. A map one pixel wide or high does not vary along that side.
+    Assumes: the anisotropic variation ``|d/dx| + |d/dy|``, each a mean over its pairs of neighbours, so that
+    it does not depend on the size; both components of a displacement are added up. Instants are, too, by
+    eq. 10, not averaged. A map one pixel wide or high does not vary along that side.
 
     Args:
         displacements: (B, N, 2, h, w) in px.
@@ -242,7 +244,7 @@ class ReconstructionLoss(WeightedLoss):
         ConfigurationError: a weight is negative or not finite, or all are 0.
     """
 
-    def __init__(self, l1: float = 0.0, ssim: float = 0.0, fft: float = 0.0, psnr: float = 0.0) -> None:
+    def __init__(self, l1: Weight = 0.0, ssim: Weight = 0.0, fft: Weight = 0.0, psnr: Weight = 0.0) -> None:
         super().__init__({"l1": l1, "ssim": ssim, "fft": fft, "psnr": psnr})
 
     def forward(self, restored: Tensor, sharp: Tensor) -> dict[str, Tensor]:
@@ -278,13 +280,13 @@ class LocalBlurLoss(WeightedLoss):
 
     def __init__(
         self,
-        l1: float = 1.0,
-        ssim: float = 1.0,
-        fft: float = 0.1,
-        mask: float = 0.01,
-        reblur: float = 1.0,
-        tv: float = 1e-4,
-        reblur_instants: int = 9,
+        l1: Weight = 1.0,
+        ssim: Weight = 1.0,
+        fft: Weight = 0.1,
+        mask: Weight = 0.01,
+        reblur: Weight = 1.0,
+        tv: Weight = 1e-4,
+        reblur_instants: Annotated[int, Range(2)] = 9,
     ) -> None:
         super().__init__({"l1": l1, "ssim": ssim, "fft": fft, "mask": mask, "reblur": reblur, "tv": tv})
         if reblur_instants < 2:

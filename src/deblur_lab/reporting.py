@@ -13,10 +13,12 @@ from typing import Any
 from omegaconf import DictConfig
 from PIL import Image
 
+from deblur_lab.checks import command_faults
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import plain, range_faults, refuse
+from deblur_lab.config import plain, refuse
 from deblur_lab.console import SCORE_TITLES, say
 from deblur_lab.errors import DataError
+from deblur_lab.writing import replacing
 
 # Wider pictures are shrunk for the page, which a browser would do anyway.
 _PICTURE_WIDTH_PX = 1600
@@ -57,13 +59,14 @@ def report(config: DictConfig) -> None:
     Raises:
         DataError: there is no run to report.
     """
+    refuse(command_faults("report", config))
     settings = plain(config)
-    refuse(range_faults(settings, {"pictures": 0}))
     root = Path(settings["runs"])
     runs = find_runs(root)
     folder = folder_for(settings["output"] or str(root), "")
-    (folder / "report.md").write_text(markdown(runs), encoding="utf-8")
-    (folder / "report.html").write_text(page(runs, settings["pictures"]), encoding="utf-8")
+    for name, text in {"report.md": markdown(runs), "report.html": page(runs, settings["pictures"])}.items():
+        with replacing(folder / name) as file:
+            file.write(text)
     say(f"{len(runs)} run(s) in {folder / 'report.html'} and {folder / 'report.md'}")
 
 
@@ -88,23 +91,31 @@ def _read(path: Path) -> Run:
         raise DataError(f"{path} was not written by deblur_lab: it holds no results")
     folder = path.parent
     configuration = folder / "config.yaml"
-    return Run(
+    run = Run(
         folder,
         scores,
         _curves(folder / "metrics.csv"),
         sorted((folder / "pictures").glob("*.png")),
         configuration.read_text(encoding="utf-8") if configuration.is_file() else "",
     )
+    try:
+        markdown([run])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path} was not written by deblur_lab: its results lack {error}") from error
+    return run
 
 
 def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, list[tuple[int, float]]] = {}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and name != "step":
-                        curves.setdefault(name, []).append((int(row["step"]), float(value)))
+            try:
+                for row in csv.DictReader(file):
+                    for name, value in row.items():
+                        if value and name != "step":
+                            curves.setdefault(name, []).append((int(row["step"]), float(value)))
+            except (ValueError, TypeError, KeyError, csv.Error) as error:
+                raise DataError(f"{path} is damaged: {error}: mend or remove it") from error
     return curves
 
 
@@ -182,8 +193,11 @@ def page(runs: Sequence[Run], pictures: int) -> str:
 
 
 def _figure(path: Path) -> str:
-    with Image.open(path) as file:
-        picture = file.convert("RGB")
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+    except Exception as error:  # Pillow raises many kinds
+        raise DataError(f"{path} cannot be read as a picture ({error}): remove it") from error
     if picture.width > _PICTURE_WIDTH_PX:
         picture = picture.resize(
             (_PICTURE_WIDTH_PX, round(picture.height * _PICTURE_WIDTH_PX / picture.width)),

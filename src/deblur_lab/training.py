@@ -1,40 +1,65 @@
 """One training run, from a composed configuration to weights, scores and pictures in a folder."""
 
 import contextlib
-import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from deblur_lab.callbacks import Bars, Converter, LastCheckpoint, Pictures, Record, Scores
-from deblur_lab.checkpoints import AtomicCheckpoints, load_weights, read_checkpoint
+from deblur_lab import ranks
+from deblur_lab.callbacks import (
+    Bars,
+    Converter,
+    Pictures,
+    Record,
+    Scores,
+    Skipped,
+    write_json,
+)
+from deblur_lab.checkpoints import load_weights, read_checkpoint
+from deblur_lab.checks import command_faults, require_device
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import build, faults, plain, range_faults, refuse
+from deblur_lab.config import build, plain, refuse
 from deblur_lab.console import print_scores, quieten, say
 from deblur_lab.data import DeblurDataModule, plan_batches
-from deblur_lab.errors import CheckpointError, ConfigurationError, UserError
-from deblur_lab.logs import MetricsFile
+from deblur_lab.errors import DivergedError, UserError
+from deblur_lab.folder_lock import FolderLock, kept_for_this_run
+from deblur_lab.logs import MetricsFile, dashboards, recorded
+from deblur_lab.processes import Stop, together
 from deblur_lab.provenance import provenance
+from deblur_lab.run_folders import (
+    Reached,
+    claim,
+    holds_a_run,
+    newest_checkpoint,
+    other_machine,
+    release,
+    require_same_settings,
+    resumed_settings,
+    run_of,
+    set_aside,
+)
+from deblur_lab.saving import LAST, AtomicCheckpoints, BestCheckpoint, LastCheckpoint, require_room
 from deblur_lab.tasks import RestorationTask
 
 # What a resumed run may do differently without becoming another run.
 CHANGEABLE_ON_RESUME = (
     "checkpoint_every_steps",
+    "data.check_files",
+    "data.follow_links",
     "data.micro_batch_size",
     "data.num_workers",
     "data.root",
+    "data.skip_unreadable",
+    "data.worker_timeout_s",
     "data.gopro_root",
     "data.reloblur_root",
     "evaluate",
@@ -47,15 +72,6 @@ CHANGEABLE_ON_RESUME = (
 )
 
 
-_WHOLE_NUMBERS = {
-    "seed": 0,
-    "val_every_steps": 1,
-    "checkpoint_every_steps": 1,
-    "pictures": 0,
-    "trainer.max_steps": 1,
-}
-
-
 def train(config: DictConfig) -> None:
     """Train, then score the test split with the last weights.
 
@@ -66,9 +82,16 @@ def train(config: DictConfig) -> None:
         UserError: of the kind that fits, in one line.
     """
     quieten()
-    config, folder, resumed_from = _resolve(config)
+    config, folder, changed = _resolve(config)
+    resumes = changed is not None
+    setting = f"{'resume' if resumes else 'output'}={folder}"
     try:
-        _train(config, folder, resumed_from)
+        with kept_for_this_run(folder, setting) as lock:
+            if lock is not None and not resumes and (folder / "config.yaml").exists():
+                raise holds_a_run(folder)
+            if changed:
+                say(f"other settings than before: {', '.join(changed)}")
+            _train(config, folder, newest_checkpoint(folder) if resumes else None, lock)
     except UserError:
         # If it came to nothing, the same command, put right, finds its place free.
         with contextlib.suppress(OSError):
@@ -76,16 +99,19 @@ def train(config: DictConfig) -> None:
         raise
 
 
-def _train(config: DictConfig, folder: Path, resumed_from: Path | None) -> None:
+def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock: FolderLock | None) -> None:
+    refuse(command_faults("train", config))
     settings = plain(config)
     trusted = tuple(settings["trusted_packages"])
-    refuse([*faults(config, trusted), *range_faults(settings, _WHOLE_NUMBERS, ["evaluate"])])
+    require_device(settings["trainer"])
+    if resumed_from is not None:
+        require_same_settings(folder, resumed_from, settings, CHANGEABLE_ON_RESUME)
 
     L.seed_everything(settings["seed"], verbose=False)
     task: RestorationTask = build(settings["model"], trusted, key="model")
     datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
     task.check_patch(settings["data"]["patch_size"], settings["data"]["patch_size"])
-    if settings["init_from"]:
+    if settings["init_from"] and resumed_from is None:
         path = Path(settings["init_from"])
         fresh = load_weights(task.net, read_checkpoint(path), path, in_part=True)
         say(f"starting from {path}" + (f"; {len(fresh)} tensors that it lacks start anew" if fresh else ""))
@@ -101,12 +127,15 @@ def _train(config: DictConfig, folder: Path, resumed_from: Path | None) -> None:
     converter = Converter(settings["data"]["patch_size"])
     scores = Scores(converter, folder, about)
     callbacks = [
+        Skipped(folder / "skipped.txt"),
         Record({"config": settings, **made_by}),
         converter,
         scores,
         Pictures(folder / "pictures", settings["pictures"]),
     ]
-    trainer, log = _trainer(settings, trusted, folder, callbacks)
+    saving = AtomicCheckpoints(lock.require) if lock is not None else AtomicCheckpoints()
+    stop = Stop()
+    trainer, log = _trainer(settings, trusted, folder, [*callbacks, stop], saving)
     _, accumulation = plan_batches(
         settings["data"]["batch_size"], settings["data"]["micro_batch_size"], trainer.world_size
     )
@@ -114,130 +143,129 @@ def _train(config: DictConfig, folder: Path, resumed_from: Path | None) -> None:
     # Lightning counts the interval in batches, we in optimizer steps.
     trainer.val_check_interval = settings["val_every_steps"] * accumulation
 
-    reached = 0 if resumed_from is None else int(read_checkpoint(resumed_from)["global_step"])
+    reached = 0 if resumed_from is None else resumed_from.step
     if reached >= trainer.max_steps and ((folder / "scores.json").exists() or not settings["evaluate"]):
         say(f"{folder} is finished: it has reached its {reached} steps; nothing was done")
         return
     task.configure_optimizers()  # which refuses what it cannot take now, not when the data were looked at
     _announce(trainer, datamodule, task, folder)
+    if trainer.is_global_zero:
+        require_room(folder / "checkpoints", task)
     if resumed_from is not None:
+        if resumed_from.passed_over:
+            say(f"{resumed_from.passed_over}: {resumed_from.checkpoint} of step {reached} is taken instead")
+        differs = other_machine(resumed_from.record, made_by)
+        if differs:
+            say(f"other than when it was saved: {differs}")
+        if trainer.is_global_zero:
+            set_aside(folder, resumed_from)
         log.go_on_from(reached)
         say(f"going on with {folder} from step {reached}")
     elif trainer.is_global_zero:
-        _claim(folder, config)
+        claim(folder, config)
 
     started = time.monotonic()
-    ctrl_c = _CtrlC()
-    signal.signal(signal.SIGINT, ctrl_c)
+    ranks.show_way_on(lambda: _way_on(folder), f"nothing was saved yet: remove {folder} and start again")
     try:
-        trainer.fit(task, datamodule, ckpt_path=resumed_from, weights_only=True)
-        say(f"trained to step {trainer.global_step} in {_duration(time.monotonic() - started)}")
-        if settings["evaluate"]:
-            trainer.test(task, datamodule, verbose=False)
-            print_scores(scores.results)
-    except UserError:
-        if resumed_from is None and not _last(folder).exists():
-            _release(folder)
-        raise
-    except SIGTERMException:
-        command = shlex.join(["python", "-m", "deblur_lab.train", f"resume={folder}"])
-        say(f"stopped by {'Ctrl-C' if ctrl_c.pressed else 'SIGTERM'}; go on with: {command}")
-        sys.exit(130 if ctrl_c.pressed else 143)
+        with (
+            recorded(
+                trainer.loggers,
+                {**settings, "provenance": made_by},
+                resumed=resumed_from is not None,
+                stopped=lambda: stop.exit_code,
+            ),
+            together(trainer, stop, _remedy(trainer, datamodule)),
+        ):
+            newest = None if resumed_from is None else resumed_from.checkpoint
+            trainer.fit(task, datamodule, ckpt_path=newest, weights_only=True)
+            say(f"trained to step {trainer.global_step} in {_duration(time.monotonic() - started)}")
+            if settings["evaluate"]:
+                trainer.test(task, datamodule, verbose=False)
+                print_scores(scores.results)
+                for dashboard in dashboards(trainer.loggers):
+                    dashboard.log_scores(scores.results)
+    except UserError as error:
+        if isinstance(error, DivergedError) and error.record and trainer.is_global_zero:
+            error = _written_down(error, folder, datamodule)
+        if resumed_from is None:
+            _release_if_unsaved(trainer, folder)
+        raise error from None
+    except SystemExit as ended:
+        if resumed_from is None:
+            _release_if_unsaved(trainer, folder)
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise  # there was no time to save
+        say(f"stopped by {stop.cause}; {_way_on(folder) or 'nothing was saved yet'}")
+        sys.exit(ended.code or stop.exit_code)
     say(f"everything is in {folder}")
 
 
-class _CtrlC:
-    """Ctrl-C stops a run as SIGTERM does, when its step is done and saved; a second one stops it at once."""
-
-    def __init__(self) -> None:
-        self.pressed = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            raise KeyboardInterrupt  # Lightning does not listen yet, or no more
-        os.kill(os.getpid(), signal.SIGTERM)
+def _way_on(folder: Path) -> str:
+    """How to go on with a run that was ended; nothing if it has saved nothing yet."""
+    command = shlex.join(["python", "-m", "deblur_lab.train", f"resume={folder}"])
+    return f"go on with: {command}" if _last(folder).exists() else ""
 
 
-def _claim(folder: Path, config: DictConfig) -> None:
-    """Write ``config.yaml``, which makes a folder that of a run.
-
-    Raises:
-        ConfigurationError: another run was quicker.
-    """
-    try:
-        with (folder / "config.yaml").open("x", encoding="utf-8") as file:
-            OmegaConf.save(config, file)
-    except FileExistsError as error:
-        raise _holds_a_run(folder) from error
+def _release_if_unsaved(trainer: L.Trainer, folder: Path) -> None:
+    """Let the same command find the folder free, where a run ended before it had saved anything."""
+    if trainer.is_global_zero and not _last(folder).exists():
+        release(folder)
 
 
-def _release(folder: Path) -> None:
-    """Take back what a run has written that was stopped by a mistake before its first checkpoint."""
-    for name in ("config.yaml", "metrics.csv"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (folder / "checkpoints").rmdir()
-
-
-def _holds_a_run(folder: Path) -> ConfigurationError:
-    return ConfigurationError(
-        f"output={folder} holds a run already: go on with it by resume={folder}, or name another folder"
+def _remedy(trainer: L.Trainer, datamodule: DeblurDataModule) -> str:
+    """What to try where memory runs out, most promising first."""
+    micro = datamodule.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+    smaller = max((size for size in range(1, micro) if micro % size == 0), default=None)
+    return ", ".join(
+        [
+            *([f"data.micro_batch_size={smaller} (which changes no result)"] if smaller else []),
+            f"a data.patch_size below {datamodule.patch_size}",
+            *(["trainer.precision=bf16-mixed"] if trainer.precision == "32-true" else []),
+        ]
     )
 
 
-def _resolve(config: DictConfig) -> tuple[DictConfig, Path, Path | None]:
-    """The configuration to run, its folder, and the checkpoint to go on from if there is one."""
+def _written_down(error: DivergedError, folder: Path, datamodule: DeblurDataModule) -> DivergedError:
+    """The same error, that says where its record is."""
+    path = folder / "diverged.json"
+    names = [
+        name
+        for process in error.record["processes"]
+        for batch in process["batches"]
+        for name in batch["samples"]
+    ]
+    files = {name: datamodule.files_of(name) for name in dict.fromkeys(names)}
+    write_json(path, {**error.record, "files": files})
+    weights = _last(folder)
+    anew = f"start anew from init_from={weights} with" if weights.exists() else "try"
+    return DivergedError(
+        f"{error}; all samples of the step are in {path}: look at them, or {anew} a smaller "
+        "model.optimizer.lr or trainer.gradient_clip_val"
+    )
+
+
+def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
+    """The configuration to run, its folder, and what a resumed run does differently; None for a new one."""
     if config.resume is None:
         choices = HydraConfig.get().runtime.choices
         name = f"{time.strftime('%Y%m%d')}-{choices['model']}-{choices['data']}"
         folder = folder_for(config.output, name)
-        # The other processes of a run find there what the first has written.
-        if (folder / "config.yaml").exists() and "LOCAL_RANK" not in os.environ:
-            raise _holds_a_run(folder)
         config.output = str(folder)
         return config, folder, None
 
-    folder = Path(config.resume)
-    saved = folder / "config.yaml"
-    if not saved.is_file():
-        raise ConfigurationError(f"resume={folder} is not the folder of a run: there is no config.yaml in it")
-    resumed = DictConfig(OmegaConf.load(saved))
-    refused = []
-    for argument in HydraConfig.get().overrides.task:
-        key = argument.lstrip("+~").partition("=")[0]
-        if key == "resume":
-            continue
-        changeable = any(key == allowed or key.startswith(f"{allowed}.") for allowed in CHANGEABLE_ON_RESUME)
-        if changeable and _has(resumed, key):
-            OmegaConf.update(resumed, key, OmegaConf.select(config, key), merge=False)
-        else:
-            refused.append(argument.lstrip("+"))
-    if refused:
-        raise ConfigurationError(
-            f"{', '.join(refused)} would make this another run; with resume= only these may change: "
-            + ", ".join(CHANGEABLE_ON_RESUME)
-        )
+    folder = run_of(config.resume)
+    resumed = DictConfig(OmegaConf.load(folder / "config.yaml"))
+    changed = resumed_settings(resumed, config, HydraConfig.get().overrides.task, CHANGEABLE_ON_RESUME)
     resumed.output = str(folder_for(str(folder), ""))
-    checkpoint = _last(folder)
-    if not checkpoint.exists():
-        raise CheckpointError(
-            f"resume={folder}: there is no {checkpoint.relative_to(folder)} to go on from; it was stopped "
-            "before its first: start it again with another output="
-        )
-    return resumed, folder, checkpoint
-
-
-def _has(config: DictConfig, key: str) -> bool:
-    """Whether there is such a setting, be it set or not."""
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    return isinstance(node, DictConfig) and name in list(node)
+    return resumed, folder, changed
 
 
 def _trainer(
-    settings: dict[str, Any], trusted: tuple[str, ...], folder: Path, callbacks: Sequence[Callback]
+    settings: dict[str, Any],
+    trusted: tuple[str, ...],
+    folder: Path,
+    callbacks: Sequence[Callback],
+    saving: AtomicCheckpoints,
 ) -> tuple[L.Trainer, MetricsFile]:
     log = MetricsFile(folder / "metrics.csv")
     loggers: list[Logger] = [log]
@@ -249,18 +277,12 @@ def _trainer(
         "val_check_interval": settings["val_every_steps"],
         "callbacks": [
             *callbacks,
-            ModelCheckpoint(
-                checkpoints,
-                filename="best",
-                monitor="val/psnr_db",
-                mode="max",
-                enable_version_counter=False,
-            ),
+            BestCheckpoint(checkpoints),
             LastCheckpoint(_last(folder), settings["checkpoint_every_steps"]),
             Bars(leave=True),
         ],
         "logger": loggers,
-        "plugins": [AtomicCheckpoints()],
+        "plugins": [saving],
         "max_epochs": -1,
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
@@ -274,7 +296,7 @@ def _trainer(
 
 
 def _last(folder: Path) -> Path:
-    return folder / "checkpoints" / "last.ckpt"
+    return folder / "checkpoints" / LAST
 
 
 def _announce(trainer: L.Trainer, datamodule: DeblurDataModule, task: RestorationTask, folder: Path) -> None:
@@ -290,6 +312,9 @@ def _announce(trainer: L.Trainer, datamodule: DeblurDataModule, task: Restoratio
         f"device(s) ({trainer.strategy.root_device.type}, {trainer.precision}) x {micro} "
         f"x {trainer.accumulate_grad_batches} accumulated"
     )
+    every = int(trainer.val_check_interval) // trainer.accumulate_grad_batches
+    if every > trainer.max_steps:
+        say(f"val_every_steps={every} comes after the last step: there is no validation and no best.ckpt")
 
 
 def _duration(seconds: float) -> str:

@@ -64,16 +64,23 @@ def trained(made_once, datasets) -> Path:
     return made_once("trained", fill)
 
 
-def arguments_of_trained(datasets: Path) -> list[str]:
-    """What `trained` was started with, but for where it writes."""
-    return [
+def arguments_of_trained(datasets: Path, *others: str) -> list[str]:
+    """What `trained` was started with, but for where it writes, and with others added or put in place."""
+    arguments = [
         "data=reloblur",
         f"data.root={datasets / 'ReLoBlur'}",
         *TINY,
         f"trainer.max_steps={STEPS}",
         "val_every_steps=4",
         "checkpoint_every_steps=5",
+        *others,
     ]
+    return latest(*arguments)
+
+
+def latest(*arguments: str) -> list[str]:
+    """Of arguments that set the same, the last ones: to give a setting twice is a mistake."""
+    return list({argument.partition("=")[0]: argument for argument in arguments}.values())
 
 
 @pytest.fixture

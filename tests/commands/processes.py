@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,8 @@ TINY = (
 
 # Importing PyTorch and Lightning costs ten times what a tiny run does. This server does it once, and is
 # forked for each command: a process of its own, that runs the module as `python -m` does.
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(
     [
         "deblur_lab.training",
         "deblur_lab.evaluation",
@@ -74,26 +74,44 @@ class Running:
         arguments: as typed.
         cwd: the folder.
         forked: spare it the seconds that importing takes.
+        env: what its environment has beside or instead of ours; None: what it has not.
     """
 
-    def __init__(self, module: str, *arguments: str, cwd: Path, forked: bool = False) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        cwd: Path,
+        forked: bool = False,
+        env: Mapping[str, str | None] | None = None,
+    ) -> None:
+        arguments = tuple(_last_of_each(arguments))
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         self._process: subprocess.Popen[bytes] | multiprocessing.process.BaseProcess
         if forked:
             method = multiprocessing.get_start_method()
-            self._process = _server.Process(target=_run, args=(method, module, arguments, cwd, *self._said))
+            self._process = server.Process(
+                target=_run, args=(method, module, arguments, cwd, *self._said, dict(env or {}))
+            )
             self._process.start()
         else:
             with self._said[0].open("wb") as stdout, self._said[1].open("wb") as stderr:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", module, *arguments],
                     cwd=cwd,
+                    env=_environment(env or {}),
                     stdin=subprocess.DEVNULL,
                     stdout=stdout,
                     stderr=stderr,
                     start_new_session=True,
                 )
+
+    @property
+    def pid(self) -> int:
+        """The command's first process."""
+        assert self._process.pid is not None
+        return self._process.pid
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
         """Wait for something that the command brings about."""
@@ -142,22 +160,44 @@ class Running:
         return True
 
 
+def _last_of_each(arguments: tuple[str, ...]) -> list[str]:
+    """The arguments, of those that set the same the last: commands refuse a setting that is given twice."""
+    last = {argument.partition("=")[0]: argument for argument in arguments}
+    return [last[key] for key in dict.fromkeys(argument.partition("=")[0] for argument in arguments)]
+
+
 def python_m(module: str, *arguments: str, cwd: Path) -> Ended:
     """Run ``python -m module argument ...`` in a folder."""
     return Running(module, *arguments, cwd=cwd).ended()
 
 
-def forked(module: str, *arguments: str, cwd: Path) -> Ended:
+def forked(module: str, *arguments: str, cwd: Path, env: Mapping[str, str | None] | None = None) -> Ended:
     """The same without the seconds that importing takes, for what goes on after that."""
-    return Running(module, *arguments, cwd=cwd, forked=True).ended()
+    return Running(module, *arguments, cwd=cwd, forked=True, env=env).ended()
 
 
-def _run(method: str, module: str, arguments: tuple[str, ...], cwd: Path, stdout: Path, stderr: Path) -> None:
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
+
+
+def _run(
+    method: str,
+    module: str,
+    arguments: tuple[str, ...],
+    cwd: Path,
+    stdout: Path,
+    stderr: Path,
+    env: Mapping[str, str | None],
+) -> None:
     os.setsid()
+    environment = _environment(env)
+    os.environ.clear()
+    os.environ.update(environment)
     # Or data workers would be started as this process was, and not as they are for a user.
     multiprocessing.set_start_method(method, force=True)
     for path, descriptor in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)
+    sys.path.insert(0, str(cwd))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -8,7 +8,7 @@ import pytest
 from deblur_lab.config import configuration_root
 from tests.commands.processes import python_m
 
-COMMANDS = sorted(path.stem for path in (configuration_root() / "conf").glob("*.yaml"))
+COMMANDS = sorted(path.stem for path in (configuration_root() / "conf").glob("[!_]*.yaml"))
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "data.synthesize"])

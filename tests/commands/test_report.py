@@ -42,3 +42,19 @@ def test_several_runs_and_evaluations_and_scores_that_do_not_exist(own_run, tmp_
     assert "| weighted PSNR (dB) | - | - |  |" in (tmp_path / "page" / "report.md").read_text(
         encoding="utf-8"
     )
+
+
+def test_what_a_run_left_damaged_is_named(own_run):
+    pictures, curves, scores = own_run / "pictures", own_run / "metrics.csv", own_run / "scores.json"
+    damage = {
+        scores: ('{"results": [{}]}', f"{scores} was not written by deblur_lab: its results lack 'scores'"),
+        curves: ("step,train/loss\n1,x\n", f"{curves} is damaged: could not convert string to float"),
+        next(pictures.glob("*.png")): ("no picture", f"{next(pictures.glob('*.png'))} cannot be read as a "),
+    }
+    for path, (text, told) in damage.items():
+        whole = path.read_bytes()
+        path.write_text(text, encoding="utf-8")
+        ended = forked("deblur_lab.report", f"runs={own_run}", cwd=own_run.parent)
+        assert ended.failed(3).startswith(told)
+        assert not (own_run / "report.html").exists()
+        path.write_bytes(whole)

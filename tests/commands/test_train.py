@@ -23,7 +23,8 @@ def test_the_folder_holds_what_the_documentation_says_and_nothing_else(trained):
     promised = {name for row in table.splitlines()[2:] for name in re.findall("`([^`]+)`", row.split("|")[1])}
     found = {path.relative_to(trained / "run") for path in (trained / "run").rglob("*") if path.is_file()}
     pictures = {path for path in found if path.parts[0] == "pictures"}
-    assert {str(path) for path in found - pictures} == promised - {"pictures/"}
+    if_wrong = {"diverged.json", "skipped.txt"}
+    assert {str(path) for path in found - pictures} == promised - {"pictures/", *if_wrong}
     assert len(pictures) == 2
     assert {path.suffix for path in pictures} == {".png"}
 
@@ -93,7 +94,7 @@ def test_data_gopro_without_masks(tmp_path, datasets):
         *TWO_STEPS,
         cwd=tmp_path,
     ).succeeded()
-    assert "gopro: 6 train, 3 val, 3 test, masks known" in ended.stdout
+    assert "gopro: 6 train, 3 val, 3 test, blurred all over" in ended.stdout
     (result,) = results_of(tmp_path / "run")
     assert result["protocol"]["name"] == "gopro"
     assert result["scores"].keys() == {"psnr_db", "ssim"}
@@ -139,7 +140,8 @@ def test_data_folder_without_masks_and_with_workers(tmp_path, datasets):
 
 
 def test_a_new_run_starts_from_the_weights_of_another(tmp_path, datasets, trained):
-    still = ["model.optimizer.lr=0", f"init_from={trained / 'run/checkpoints/last.ckpt'}", "evaluate=false"]
+    weights = f"init_from={trained / 'run/checkpoints/last.ckpt'}"
+    still = ["model.optimizer.lr=1e-30", weights, "evaluate=false"]
     ended = forked(
         "deblur_lab.train",
         *arguments_of_trained(datasets),

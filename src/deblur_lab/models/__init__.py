@@ -1,6 +1,6 @@
 """The nets: plain modules, pictures in and restored pictures out."""
 
-from deblur_lab.models.layers import NAFBlock
+from deblur_lab.models.layers import HasConverter, NAFBlock
 from deblur_lab.models.m2aenet import Analysis, M2AENet, M2ASBlock, StageAnalysis
 from deblur_lab.models.nafnet import NAFNet
 from deblur_lab.models.trajectories import (
@@ -12,6 +12,7 @@ from deblur_lab.models.trajectories import (
 
 __all__ = [
     "Analysis",
+    "HasConverter",
     "LearnableTrajectory",
     "LinearTrajectory",
     "M2AENet",

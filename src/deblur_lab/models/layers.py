@@ -4,7 +4,7 @@ NAFNet is of Chen et al. 2022, "Simple baselines for image restoration", section
 """
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,15 @@ class SimpleGate(nn.Module):
         """Multiply the first half of the channels by the second."""
         first, second = features.chunk(2, dim=1)
         return first * second
+
+
+@runtime_checkable
+class HasConverter(Protocol):
+    """A network with channel attention that can pool locally at test time."""
+
+    def set_tlc(self, train_size_px: int | None) -> None:
+        """Pool over windows as large as at training on patches of this side; None: over the whole image."""
+        ...
 
 
 class AveragePool(nn.Module):

@@ -16,6 +16,7 @@ from deblur_lab.models.layers import AveragePool, NAFBlock
 from deblur_lab.models.nafnet import NAFNet
 from deblur_lab.models.trajectories import QuadraticTrajectory, Trajectory
 from deblur_lab.ops.deformable import MotionPlan, deformable_depthwise, kernel_grid, plan_motion
+from deblur_lab.ranges import Count, Natural, Share
 
 KERNEL_INSTANTS = 9
 """N1: one instant of the trajectory for each point of the 3x3 deformable kernel."""
@@ -214,13 +215,13 @@ class M2AENet(NAFNet):
 
     def __init__(
         self,
-        width: int = 32,
-        encoder_blocks: Sequence[int] = (1, 1, 1, 28),
-        middle_blocks: int = 1,
-        decoder_blocks: Sequence[int] = (1, 1, 1, 1),
-        predictor_stages: Sequence[int] = (4,),
+        width: Count = 32,
+        encoder_blocks: Sequence[Natural] = (1, 1, 1, 28),
+        middle_blocks: Natural = 1,
+        decoder_blocks: Sequence[Natural] = (1, 1, 1, 1),
+        predictor_stages: Sequence[Count] = (4,),
         trajectory: Trajectory | None = None,
-        threshold: float = 0.5,
+        threshold: Share = 0.5,
         mask_aware: bool = True,
         motion_aware: bool = True,
     ) -> None:

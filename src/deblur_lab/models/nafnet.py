@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from deblur_lab.errors import ConfigurationError
 from deblur_lab.models.layers import NAFBlock, set_windows, tlc_windows_px
+from deblur_lab.ranges import Count, Natural
 
 
 class NAFNet(nn.Module):
@@ -34,10 +35,10 @@ class NAFNet(nn.Module):
 
     def __init__(
         self,
-        width: int = 32,
-        encoder_blocks: Sequence[int] = (1, 1, 1, 28),
-        middle_blocks: int = 1,
-        decoder_blocks: Sequence[int] = (1, 1, 1, 1),
+        width: Count = 32,
+        encoder_blocks: Sequence[Natural] = (1, 1, 1, 28),
+        middle_blocks: Natural = 1,
+        decoder_blocks: Sequence[Natural] = (1, 1, 1, 1),
     ) -> None:
         super().__init__()
         _check_sizes(width, encoder_blocks, middle_blocks, decoder_blocks)

@@ -8,12 +8,13 @@ mid-exposure is at that instant, minus here: (x, y) in pixels, x to the right, y
 Legend: B batch, N instants, H and W height and width.
 """
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.ranges import Range
 
 
 class Trajectory(Protocol):
@@ -83,7 +84,7 @@ class LearnableTrajectory:
         ConfigurationError: if `instants` is below 2.
     """
 
-    def __init__(self, instants: int = 9) -> None:
+    def __init__(self, instants: Annotated[int, Range(2)] = 9) -> None:
         _check_instants(instants)
         self.instants = instants
 

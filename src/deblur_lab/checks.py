@@ -1,0 +1,279 @@
+"""Every fault in a command's composed configuration, found before anything is built."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from deblur_lab.composition import unknown_setting
+from deblur_lab.config import build, configuration_root, faults, own_faults, references, resolved
+from deblur_lab.errors import ConfigurationError, MachineError
+from deblur_lab.kinds import shown
+from deblur_lab.ranges import Count, Natural, Range, Seed
+
+# What each command's own settings must be; those of the classes that it builds stand in their signatures.
+OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "train": {
+        "seed": Seed,
+        "output": str | None,
+        "resume": str | None,
+        "init_from": str | None,
+        "val_every_steps": Count,
+        "checkpoint_every_steps": Count,
+        "evaluate": bool,
+        "pictures": Natural,
+        "trusted_packages": list[str],
+    },
+    "evaluate": {
+        "checkpoint": str,
+        "output": str | None,
+        "seed": Seed,
+        "pictures": Natural,
+        "tlc": Literal["auto", "on", "off", True, False],
+        "tlc_size_px": Count | None,
+        "trusted_packages": list[str],
+    },
+    "predict": {
+        "checkpoint": str,
+        "input": str,
+        "output": str,
+        "format": Literal["auto", "png", "jpeg"],
+        "jpeg_quality": Annotated[int, Range(1, 100)],
+        "max_pixels": Count,
+        "tile_px": Count,
+        "overlap_px": Natural,
+        "tlc": Literal["on", "off", True, False],
+        "tlc_size_px": Count | None,
+        "explain": bool,
+        "device": str,
+        "trusted_packages": list[str],
+    },
+    "report": {"runs": str, "output": str | None, "pictures": Natural},
+}
+# What is chosen from conf/, or made of that.
+_GROUPS = ("model", "data", "datamodule", "trainer", "logger")
+# Arguments of Lightning's trainer that the commands set, and the setting to give in their place.
+_SET_BY_US: Mapping[str, str] = {
+    "accumulate_grad_batches": "data.micro_batch_size",
+    "callbacks": "",
+    "check_val_every_n_epoch": "val_every_steps",
+    "default_root_dir": "output",
+    "enable_checkpointing": "checkpoint_every_steps",
+    "enable_model_summary": "",
+    "fast_dev_run": "trainer.max_steps",
+    "logger": "logger",
+    "max_epochs": "trainer.max_steps",
+    "num_sanity_val_steps": "",
+    "plugins": "",
+    "use_distributed_sampler": "",
+    "val_check_interval": "val_every_steps",
+}
+
+
+def command_faults(command: str, config: DictConfig) -> list[str]:
+    """Every fault in a command's configuration, one line each, which begins with the key that is at fault.
+
+    What is missing or refers to nothing, settings that nothing reads, values of a wrong type or out of range,
+    classes that may not be built, arguments that these do not take or lack, and settings that do not fit each
+    other.
+
+    Args:
+        command: the name of its file in ``conf``.
+        config: composed; what Hydra keeps in it is not looked at.
+    """
+    dataset = OmegaConf.select(config, "hydra.runtime.choices.data")
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    there = [str(key) for key in config]  # be it set or not
+    missing = [key for key in _own_keys(command) if key not in there]
+    if missing:
+        # What was taken away is missed everywhere: that alone is worth telling.
+        return [f"{key} was taken away, but is needed: leave ~{key} out" for key in missing]
+    settings, unresolved = resolved(config)
+    found = [*unresolved, *_unread(command, config, dataset), *own_faults(settings, OWN_SETTINGS[command])]
+    trusted = settings.get("trusted_packages", [])
+    is_list = isinstance(trusted, list) and all(isinstance(name, str) for name in trusted)
+    found += faults(config, trusted if is_list else [])
+    groups = [key for key in _GROUPS if key in settings]
+    shapeless = [key for key in groups if not isinstance(settings[key], Mapping)]
+    found += [
+        f"{key}={shown(settings[key])}: settings are expected, as those of conf/{key}" for key in shapeless
+    ]
+    found += [
+        f"{key}._target_ is not set: the class to build is expected"
+        for key in groups
+        if key not in (*shapeless, "data", "logger") and "_target_" not in settings[key]
+    ]
+    if command in _FITTING and not shapeless:
+        found += _FITTING[command](settings)
+    if command == "train" and not found:
+        found += _refused_by_constructors(settings)
+    # Of two that ask something of one value, the first says enough.
+    of_values = {line.partition(": ")[0]: line for line in reversed(found)}
+    return list(dict.fromkeys(of_values.get(line.partition(": ")[0], line) for line in found))
+
+
+def sweep_faults(jobs: Sequence[DictConfig]) -> list[str]:
+    """What keeps several trainings from being run one after the other, one line each."""
+    found = []
+    for config in jobs:
+        devices = OmegaConf.select(config, "trainer.devices")
+        if isinstance(devices, int) and devices > 1:
+            found.append(f"trainer.devices={devices}: the trainings of a sweep (-m) run on one device each")
+    return list(dict.fromkeys(found))
+
+
+def require_device(trainer: Mapping[str, Any]) -> None:
+    """Refuse a trainer's settings that this machine cannot meet.
+
+    Raises:
+        MachineError: there is no such device, or there are too few.
+    """
+    import torch
+
+    accelerator, devices = trainer["accelerator"], trainer["devices"]
+    if trainer.get("precision") == "16-mixed" and (accelerator == "cpu" or not torch.cuda.is_available()):
+        # Lightning would take bfloat16 in its place, and the scores would be said to be of half precision.
+        raise MachineError("trainer.precision=16-mixed needs a GPU of CUDA: choose bf16-mixed or 32-true")
+    if accelerator == "mps" and not torch.backends.mps.is_available():
+        raise MachineError("trainer.accelerator=mps: there is none here: choose trainer=auto or trainer=cpu")
+    if accelerator not in ("gpu", "cuda") or torch.backends.mps.is_available():
+        return
+    there = torch.cuda.device_count()
+    if there == 0:
+        raise MachineError(
+            f"trainer.accelerator={accelerator}: PyTorch sees no GPU here: choose trainer=auto or trainer=cpu"
+        )
+    wanted = devices if isinstance(devices, int) else max(devices, default=-1) + 1
+    if isinstance(wanted, int) and wanted > there:
+        raise MachineError(f"trainer.devices={devices}: PyTorch sees {there} GPU(s) here: choose no more")
+
+
+def _own_keys(command: str) -> list[str]:
+    """The settings at the top of a command's configuration, groups of them included."""
+    written = OmegaConf.load(configuration_root() / "conf" / f"{command}.yaml")
+    assert isinstance(written, DictConfig)
+    groups = [str(key) for choice in written.defaults if isinstance(choice, DictConfig) for key in choice]
+    keys = [key for key in groups if " " not in key and key != "experiment"]
+    return [*keys, *(str(key) for key in written if key not in ("defaults", "hydra"))]
+
+
+def _unread(command: str, config: DictConfig, dataset: str | None) -> list[str]:
+    """Settings that nothing reads: misspelt ones in a YAML of one's own, or after a +.
+
+    Args:
+        command: the name of its file in ``conf``.
+        config: composed.
+        dataset: which of ``conf/data`` was chosen, if that is known; what it sets need not be referred to.
+    """
+    own = _own_keys(command)
+    known = config.copy()
+    strange = [str(key) for key in config if key not in own]
+    if OmegaConf.is_dict(config.get("data")):
+        conf = configuration_root() / "conf"
+        files = [conf / "_data.yaml", *(conf / "data").glob(f"{dataset or '*'}.yaml")]
+        of_data = {str(key) for path in files for key in cast(DictConfig, OmegaConf.load(path))}
+        unset = [key for key in config.data if OmegaConf.is_missing(config.data, key)]
+        strange += [f"data.{key}" for key in config.data if key not in of_data and key not in unset]
+    read = references(config)
+    strange = [key for key in strange if not any(f"{name}.".startswith(f"{key}.") for name in read)]
+    # Nor are they proposed.
+    for key in strange:
+        parent, _, name = key.rpartition(".")
+        OmegaConf.set_struct(known, False)
+        del (OmegaConf.select(known, parent) if parent else known)[name]
+    return [unknown_setting(key, known) for key in strange]
+
+
+def _train_fits(settings: Mapping[str, Any]) -> list[str]:
+    found = _set_by_us(settings)
+    data, trainer = settings["data"], settings["trainer"]
+    batch, micro = data.get("batch_size"), data.get("micro_batch_size")
+    processes = [trainer.get(key) for key in ("devices", "num_nodes")]
+    # What is wrong by itself is told already.
+    if all(_is_count(number) for number in (batch, *processes)) and (micro is None or _is_count(micro)):
+        from deblur_lab.data import plan_batches
+
+        try:
+            plan_batches(batch, micro, processes[0] * processes[1])
+        except ConfigurationError as error:
+            found.append(str(error))
+    return found + _no_loggers(settings)
+
+
+def _refused_by_constructors(settings: Mapping[str, Any]) -> list[str]:
+    """What the classes say of arguments that are right one by one, but do not fit each other.
+
+    The network is made without memory for its weights, and nothing is read.
+    """
+    import torch
+
+    trusted = tuple(settings["trusted_packages"])
+    found = []
+
+    def model() -> None:
+        task = build(settings["model"], trusted, key="model")
+        task.check_patch(settings["data"]["patch_size"], settings["data"]["patch_size"])
+        task.configure_optimizers()
+
+    def datamodule() -> None:
+        build(settings["datamodule"], trusted, key="datamodule")
+
+    for construct in (model, datamodule):
+        try:
+            with torch.device("meta"):
+                construct()
+        except ConfigurationError as error:
+            found.append(str(error))
+        except (
+            Exception
+        ):  # a class of somebody's own that needs real weights; if it is wrong, it is met again
+            continue
+    return found
+
+
+def _evaluate_fits(settings: Mapping[str, Any]) -> list[str]:
+    found = _set_by_us(settings)
+    if settings["tlc"] in ("off", False) and settings["tlc_size_px"] is not None:
+        found.append(f"tlc_size_px={settings['tlc_size_px']} has no effect with tlc=off: leave one out")
+    return found + _no_loggers(settings)
+
+
+def _predict_fits(settings: Mapping[str, Any]) -> list[str]:
+    found = []
+    tile_px, overlap_px = settings["tile_px"], settings["overlap_px"]
+    if _is_count(tile_px) and _is_count(overlap_px) and tile_px <= 2 * overlap_px:
+        found.append(
+            f"tile_px={tile_px}, overlap_px={overlap_px}: tiles of over twice the overlap are expected"
+        )
+    if settings["tlc"] in ("off", False) and settings["tlc_size_px"] is not None:
+        found.append(f"tlc_size_px={settings['tlc_size_px']} has no effect with tlc=off: leave one out")
+    if settings["format"] == "png" and settings["jpeg_quality"] != 95:
+        found.append(f"jpeg_quality={settings['jpeg_quality']} has no effect with format=png: leave one out")
+    return found
+
+
+_FITTING: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "train": _train_fits,
+    "evaluate": _evaluate_fits,
+    "predict": _predict_fits,
+}
+
+
+def _no_loggers(settings: Mapping[str, Any]) -> list[str]:
+    return [
+        f"logger.{name}: a logger is expected, with _target_: choose logger=csv, tensorboard, ..."
+        for name, node in settings["logger"].items()
+        if not isinstance(node, Mapping) or "_target_" not in node
+    ]
+
+
+def _set_by_us(settings: Mapping[str, Any]) -> list[str]:
+    return [
+        f"trainer.{key} is set by the command: {f'give {instead}=' if instead else 'leave it out'}"
+        for key, instead in _SET_BY_US.items()
+        if key in settings["trainer"]
+    ]
+
+
+def _is_count(value: Any) -> bool:  # noqa: ANN401 - any plain value
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,259 @@
+"""What a person typed, composed to a configuration by Hydra, with every fault in it at once."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deblur_lab import experiments
+from deblur_lab.config import configuration_root, did_you_mean, dotted_keys, explain
+
+# What there is no setting for in a command, though there is in another, and what to do instead.
+_ELSEWHERE: Mapping[tuple[str, str], str] = {
+    ("evaluate", "model"): "the checkpoint knows its model",
+    ("evaluate", "experiment"): "the checkpoint knows its model; choose data= and trainer=",
+    ("predict", "model"): "the checkpoint knows its model",
+    ("predict", "data"): "give the photo, or the folder of photos, as input=",
+    ("predict", "trainer"): "choose device=cpu or device=cuda",
+}
+
+
+class Composer:
+    """Composes configurations of one command; made by `composing`.
+
+    Args:
+        command: whose ``conf/<command>.yaml`` is composed.
+        folder: a folder of a person's own YAMLs, searched after ours; or None.
+        loader: Hydra's.
+    """
+
+    def __init__(self, command: str, folder: Path | None, loader: ConfigLoader) -> None:
+        self._command = command
+        self._folder = folder
+        self._loader = loader
+        self._search = (
+            [] if folder is None else [f"hydra.searchpath=[{_quoted(f'file://{folder.absolute()}')}]"]
+        )
+
+    def parse(self, settings: Sequence[str]) -> tuple[list[Override], list[str]]:
+        """What can be read of the settings, choices of YAMLs first, and a line for each that cannot.
+
+        One that is given twice, with two values, is told as well: the last would win silently.
+        """
+        parser = OverridesParser.create(config_loader=self._loader)
+        parsed: list[Override] = []
+        found = []
+        for setting in settings:
+            try:
+                override = parser.parse_override(setting)
+            except HydraException:
+                found.append(f"{setting} cannot be read: {_how_to_type(setting)}")
+                continue
+            if setting.endswith("=") and not override.is_delete():
+                key = setting.rstrip("=")
+                found.append(f"{key} has no value: give it as {key}=..., or {key}=null for none")
+                continue
+            if override.key_or_group.startswith("datamodule."):
+                name = override.key_or_group.removeprefix("datamodule.")
+                given = name if name == "seed" else f"data.{name}"
+                found.append(f"datamodule.{name} follows {given}: give {given}=... instead")
+                continue
+            listed = isinstance(override.value(), list) and not override.is_sweep_override()
+            several = (experiments.GROUP, "logger")  # of which there may be more than one
+            if listed and self._is_group(override) and override.key_or_group not in several:
+                there = ", ".join(self._options(override))
+                found.append(f"{setting}: one choice is expected: there are {there}")
+                continue
+            if override.is_delete() and self._is_group(override):
+                key, options = override.key_or_group, self._options(override)
+                found.append(f"~{key}: one of {', '.join(options)} is needed: choose it by {key}=...")
+                continue
+            parsed.append(override)
+        typed: dict[str, Override] = {}
+        for override in parsed:
+            key = override.get_key_element().lstrip("+~")
+            other = typed.setdefault(key, override)
+            if other.input_line != override.input_line:
+                found.append(f"{key} is given twice, as {other.input_line} and as {override.input_line}")
+        # A setting may be one that another choice of YAML has.
+        return sorted(typed.values(), key=lambda override: not self._is_group(override)), found
+
+    def jobs(self, parsed: Sequence[Override], sweep: bool) -> list[list[str]]:
+        """The settings of each run: of all combinations, if several values are given to sweep over."""
+        each = [
+            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            if sweep and override.is_discrete_sweep()
+            else [str(override.input_line)]
+            for override in parsed
+        ]
+        return [list(job) for job in itertools.product(*each)]
+
+    def compose(self, settings: Sequence[str]) -> tuple[DictConfig | None, list[str], list[str]]:
+        """Compose what can be composed.
+
+        Returns:
+            The configuration, or None if there is none even without settings; the settings that it is made
+            of; and a line for each of the others.
+        """
+        try:
+            return self._composed(settings), list(settings), []
+        except Exception:  # whatever it is, it is met again below, by what causes it
+            pass
+        try:
+            config = self._composed([])
+        except Exception as error:
+            return None, [], [brief(error)]
+        kept: list[str] = []
+        found = []
+        for setting in settings:
+            try:
+                config = self._composed([*kept, setting])
+                kept.append(setting)
+            except Exception as error:
+                override = OverridesParser.create(config_loader=self._loader).parse_override(setting)
+                found.append(self._fault(override, error, config))
+        return config, kept, found
+
+    def place(self, faults: Sequence[str], settings: Sequence[str]) -> list[str]:
+        """The faults, each with the file in which it stands if a person wrote that.
+
+        The first key that a fault names is what it is about.
+        """
+        files = self._own_files(settings)
+        placed = []
+        for fault in faults:
+            words = [word.strip(".:") for word in re.findall(r"[\w.:]+", fault)]
+            missing = " is not set: " in fault  # and not where it could be
+            where = [path for path, keys in files for word in words[:6] if word in keys and not missing]
+            placed.append(f"{fault} (in {where[-1]})" if where else fault)
+        return placed
+
+    def _composed(self, settings: Sequence[str]) -> DictConfig:
+        return compose(self._command, [*settings, *self._search], return_hydra_config=True)
+
+    def _own_files(self, settings: Sequence[str]) -> list[tuple[Path, set[str]]]:
+        """The YAMLs that a person wrote and that are in use, with the keys that they set."""
+        overrides = [*settings, *self._search]
+        defaults = self._loader.compute_defaults_list(self._command, overrides, RunMode.RUN).defaults
+        roots = [configuration_root(), *([self._folder] if self._folder else [])]
+        typed = {setting.lstrip("+~").partition("=")[0] for setting in settings}
+        files = []
+        for default in defaults:
+            path = next((p for root in roots if (p := root / f"{default.config_path}.yaml").is_file()), None)
+            # An experiment of ours lies in `experiments`, where one may put one's own as well.
+            if default.config_path and default.config_path.startswith("experiment/"):
+                name = default.config_path.removeprefix("experiment/")
+                own = configuration_root() / "experiments" / f"{name}.yaml"
+                path = own if own.is_file() else path
+            if path is None:
+                continue
+            inside = dotted_keys(OmegaConf.load(path))
+            prefix = f"{default.package}." if default.package not in (None, "", "_global_") else ""
+            keys = {f"{prefix}{key}" for key in inside}
+            # What is typed wins over a file, and is then the fault of what it is a part of.
+            files.append(
+                (path, {key for key in keys if not any(f"{t}.".startswith(f"{key}.") for t in typed)})
+            )
+        return files
+
+    def _is_group(self, override: Override) -> bool:
+        return bool(self._options(override))
+
+    def _options(self, override: Override) -> list[str]:
+        group, command = override.key_or_group, self._command
+        return self._loader.get_group_options(group, config_name=command, overrides=self._search)
+
+    def _fault(self, override: Override, error: Exception, config: DictConfig) -> str:
+        """What is wrong with the setting that composition failed by."""
+        key, typed = override.key_or_group, str(override.input_line)
+        options = self._options(override)
+        if str(error).startswith("Could not override") and (options or key not in dotted_keys(config)):
+            return self._unknown(key, config)
+        if override.is_sweep_override():
+            as_list = "" if options else f" (a list is written {key}=[1,2])"
+            return f"{typed}: several values make several runs: add -m{as_list}"
+        if options and override.is_add():
+            return f"{typed}: {key} is chosen already: leave the + out"
+        if options:
+            name = override.get_value_element_as_str()
+            if name not in options:
+                hint = did_you_mean(name, options, f"there are {', '.join(options)}")
+                return f"there is no {key}={name}: {hint}"
+            return f"{typed}: {brief(error)}"
+        if str(error).startswith("Could not delete") and key not in dotted_keys(config):
+            return self._unknown(key, config)
+        if "Could not append" in str(error):
+            return f"{typed}: there is such a setting: leave the + out"
+        return f"{typed}: {brief(error)}"
+
+    def _unknown(self, key: str, config: DictConfig) -> str:
+        if (self._command, key) in _ELSEWHERE:
+            return f"there is no setting {key} in {self._command}: {_ELSEWHERE[self._command, key]}"
+        return unknown_setting(key, config)
+
+
+def unknown_setting(key: str, config: DictConfig) -> str:
+    """That there is no setting of a dotted key, and which one may be meant."""
+    if key == "data.root":
+        return "there is no setting data.root, as these data read no folder: choose data=reloblur, ..."
+    known = [known for known in dotted_keys(config) if known.partition(".")[0] != "hydra"]
+    parent = key.rpartition(".")[0]
+    beside = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent]
+    beside = [other for other in beside if not other.startswith("_")]
+    hint = did_you_mean(
+        key, known, f"there are {', '.join(beside)}" if beside else "nothing can be set there"
+    )
+    return f"there is no setting {key}: {hint}"
+
+
+@contextmanager
+def composing(command: str, folder: Path | None = None) -> Iterator[Composer]:
+    """Compose configurations of a command; see `Composer`."""
+    with initialize_config_dir(str(configuration_root() / "conf"), version_base="1.3"):
+        yield Composer(command, folder, GlobalHydra.instance().config_loader())
+
+
+def _how_to_type(setting: str) -> str:
+    """What may be wrong with a setting that Hydra cannot read."""
+    key, equals, _ = setting.partition("=")
+    if not equals or not key.strip():
+        return "settings are given as key=value"
+    if "[" in key:
+        item = re.sub(r"\[(\d+)\]", r".\1", key)
+        return f"an item of a list is given as {item}=..."
+    return f"text with special characters is quoted, as {key}='a value'"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def brief(error: BaseException) -> str:
+    """What an error of Hydra says, in one line: without its search path, advice and stack."""
+    if isinstance(error, RecursionError):
+        return "a YAML includes itself"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        hint = did_you_mean(name, error.options, f"there are {', '.join(error.options)}")
+        return f"there is no {group}={name}: {hint}"
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"{mark.name}, line {mark.line + 1} cannot be read as YAML: {getattr(error, 'problem', error)}"
+    if isinstance(error, OmegaConfBaseException):
+        return explain(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines or lines[0].startswith("Error merging override"):
+        return brief(error.__cause__) if error.__cause__ is not None else type(error).__name__
+    told = itertools.takewhile(lambda line: not re.match(r"(Config s|S)earch path", line), lines)
+    return " ".join(line for line in told if not re.match(r"full_key|object_type|reference_type", line))

@@ -1,0 +1,50 @@
+"""``python -m deblur_lab`` says which commands there are."""
+
+import sys
+from importlib import import_module
+
+import pytest
+
+from deblur_lab import __version__
+from deblur_lab.__main__ import COMMANDS, main
+from deblur_lab.config import configuration_root
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    def run(*typed):
+        monkeypatch.setattr(sys, "argv", ["deblur_lab", *typed])
+        code = main()
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_every_command_is_listed(call):
+    code, out, err = call("--help")
+    assert (code, err) == (0, "")
+    assert call() == (2, "", out)
+    assert all(f"  python -m deblur_lab.{name} " in out for name in COMMANDS)
+    composed = {path.stem for path in (configuration_root() / "conf").glob("[!_]*.yaml")}
+    assert set(COMMANDS) == composed | {"data.synthesize"}
+    assert all(callable(import_module(f"deblur_lab.{name}").main) for name in COMMANDS)
+
+
+def test_the_version(call):
+    assert call("--version") == (0, f"deblur_lab {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("train", "call python -m deblur_lab.train"),
+        ("evalute", "did you mean evaluate?"),
+        ("synthesize", "call python -m deblur_lab.data.synthesize"),
+        ("model=x", "there are train, evaluate, predict, report, data.synthesize"),
+    ],
+)
+def test_what_does_not_follow(call, typed, hint):
+    code, out, err = call(typed, "seed=3")
+    assert (code, out) == (2, "")
+    assert err == f"error: {typed!r} does not follow python -m deblur_lab: {hint}\n"
