@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 # Before PyTorch and OpenCV read it, and for the commands that tests start.
@@ -11,6 +12,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# What is started in the background of a script ignores Ctrl-C, and so would all that tests start and interrupt.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

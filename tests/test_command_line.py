@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +32,6 @@ from deblur_lab.errors import CheckpointError, UserError
         "{x}",
         "${x}",
         "фото/写真",
-        "~/photos",
     ],
 )
 def test_paths_are_taken_as_typed(path):
@@ -199,7 +199,7 @@ TOGETHER = {
             "evaluate=maybe": "evaluate=maybe: true or false is expected",
             "pictures=${pictrues}": "pictures refers to ${pictrues}, which does not exist: did you mean pict",
             "trainer.max_steps=0": "trainer.max_steps=0: 1 or more is expected",
-            "trainer.precision=64-true": "trainer.precision=64-true: one of 32-true, bf16-mixed, 16-mixed is ",
+            "trainer.precision=64-true": "trainer.precision=64-true: one of 32-true, bf16-mixed, 16-mix",
             "trainer.strategy=fsdp": "trainer.strategy=fsdp: one of auto, ddp, ddp_find_unused_",
             "trainer.devices=3": "data.batch_size=8 is the batch of all devices together and cannot be share",
             "+trainer.val_check_interval=8": "trainer.val_check_interval is set by the command: give val_eve",
@@ -395,12 +395,31 @@ def test_signals_have_the_exit_codes_of_signals(command):
     assert command("report", job=terminated) == (143, "", ["stopped by SIGTERM"])
 
 
-def test_a_reader_that_has_gone_is_no_fault(monkeypatch, tmp_path):
-    with (tmp_path / "stdout").open("w") as file:
-        monkeypatch.setattr(sys, "stdout", file)
-        with pytest.raises(SystemExit) as ended, reporting():
-            raise BrokenPipeError(32, "Broken pipe")
-    assert ended.value.code == 141
+def test_a_path_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for typed, meant in (("~/a b", "/home/me/a b"), ("~", "/home/me"), ("~x", "~x"), ("a/~", "a/~")):
+        override = OverridesParser.create().parse_override(as_typed(f"output={typed}"))
+        assert override.value() == meant
+
+
+@pytest.mark.parametrize("closed", ["reader", "stdout"])
+def test_work_outlives_who_reads_of_it(tmp_path, closed):
+    """As in `... | head`, or where a daemon starts it without a stdout."""
+    work = (
+        "import sys\nfrom deblur_lab.endings import reporting\n"
+        "with reporting():\n    for line in range(20000):\n        print('line', line)\n"
+        "    open('done', 'w').close()\n"
+    )
+    by = {"reader": "| head -1", "stdout": ">&-"}[closed]
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'"$0" -c "$1" {by}', sys.executable, work],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "done").exists()
 
 
 def test_every_kind_of_mistake_has_its_exit_code(monkeypatch):

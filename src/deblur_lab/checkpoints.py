@@ -239,7 +239,7 @@ def _published(checkpoint: Mapping[str, Any], path: Path) -> NAFNet:
         return net_of(checkpoint)
     except CheckpointError as error:
         raise CheckpointError(
-            f"checkpoint {quoted(path)} is of no network that is known here: {error}"
+            f"checkpoint {quoted(path)} holds no network that can be built: {error}"
         ) from error
 
 

@@ -37,7 +37,7 @@ PATH_KEYS = frozenset(
 
 
 def as_typed(argument: str) -> str:
-    """One command-line argument, quoted for Hydra if it sets a path.
+    """One command-line argument, quoted for Hydra if it sets a path; `~` is the person's home.
 
     >>> as_typed("data.root=/data/My Photos (1)=x")
     "data.root='/data/My Photos (1)=x'"
@@ -45,6 +45,8 @@ def as_typed(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "???"):
         return argument
+    if value == "~" or value.startswith("~/"):  # which shells leave as it is behind a key, or in quotes
+        value = os.path.expanduser(value)
     # Not an interpolation; and in Hydra's single quotes only a quote is special, and backslashes before one.
     quoted = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value.replace("${", r"\${"))
     trailing = len(quoted) - len(quoted.rstrip("\\"))

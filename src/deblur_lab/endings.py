@@ -1,20 +1,19 @@
 """How a command ends: from an error or a signal to one line and an exit code."""
 
+import io
 import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from deblur_lab import __version__, ranks
 from deblur_lab.errors import MachineError, UserError
 
 OUR_FAULT = 1
 STOPPED_BY_CTRL_C = 130
-# Its reader has gone, as in `--help | head`: what shells make of SIGPIPE.
-UNREAD = 141
 STOPPED_BY_SIGTERM = 143
 
 
@@ -41,15 +40,12 @@ def reporting(left_behind: str = "") -> Iterator[None]:
     Args:
         left_behind: what is said beside that a signal has stopped the command.
     """
+    _outlive_readers()
     try:
         yield
         sys.stdout.flush()
     except UserError as error:
         _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        # Python flushes once more at its end, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(UNREAD)
     except OSError as error:
         # A disk that is full, or was made read-only, may be met anywhere.
         from deblur_lab.writing import refusal
@@ -64,6 +60,38 @@ def reporting(left_behind: str = "") -> Iterator[None]:
         _fail(f"stopped by SIGTERM{left_behind}", STOPPED_BY_SIGTERM)
     except Exception:
         _fail_by_our_fault()
+
+
+class _Outliving(io.FileIO):
+    """A stream that goes on into nothing when its reader has gone, as in ``... | head``: the work goes on."""
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - io's many kinds of bytes
+        """Write, or drop what nobody reads."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.fileno())
+            os.close(nothing)
+            return len(memoryview(data).cast("B"))
+
+
+def _outlive_readers() -> None:
+    """See to it that the work goes on when who read its lines has gone, or where there is no stdout."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started the command, a daemon say
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+        elif stream is getattr(sys, f"__{name}__") and not stream.isatty():
+            stream.flush()
+            raw = _Outliving(descriptor, "w", closefd=False)
+            again = io.TextIOWrapper(
+                io.BufferedWriter(raw),
+                encoding=stream.encoding,
+                errors=stream.errors,
+                line_buffering=stream.line_buffering,
+            )
+            setattr(sys, name, again)
 
 
 def _fail_by_our_fault() -> NoReturn:

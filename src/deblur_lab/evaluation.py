@@ -1,5 +1,6 @@
 """Scores of a checkpoint on a dataset's test split, by the dataset's published protocol."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, plain, refuse
 from deblur_lab.console import print_scores, quieten, say
 from deblur_lab.data import DeblurDataModule
-from deblur_lab.errors import ConfigurationError
+from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.folder_lock import kept_for_this_run
 from deblur_lab.logs import Dashboard, dashboards, recorded
 from deblur_lab.models.published import PUBLISHED_PATCH_PX
@@ -92,6 +93,8 @@ def evaluate(config: DictConfig) -> None:
     }
     trainer: L.Trainer = build(node, trusted, key="trainer")
     say(f"{type(net).__name__} of {checkpoint}")
+    if (folder / "scores.json").exists():
+        say(f"older scores in {folder} are replaced")
     try:
         with (
             kept_for_this_run(folder, f"output={folder}"),
@@ -101,13 +104,24 @@ def evaluate(config: DictConfig) -> None:
             trainer.test(EvaluationTask(net), datamodule, verbose=False)
             for dashboard in dashboards(loggers):
                 dashboard.log_scores(scores.results)
+    except UserError:
+        _remove_if_empty(folder)
+        raise
     except SystemExit as ended:
+        _remove_if_empty(folder)
         if isinstance(ended.__context__, KeyboardInterrupt):
             raise
         say(f"stopped by {stop.cause}: nothing was scored")
         sys.exit(ended.code or stop.exit_code)
     print_scores(scores.results)
     say(f"scores.json, scores.csv and pictures/ are in {folder}")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave no folder behind where nothing was scored."""
+    for path in (folder / "pictures", folder):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _loggers(nodes: dict[str, Any], trusted: tuple[str, ...]) -> list[Logger]:

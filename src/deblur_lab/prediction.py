@@ -175,21 +175,25 @@ def _named(path: Path, suffix: str) -> Path:
 def _refuse_collisions(jobs: Sequence[Job], folder: Path) -> None:
     photos = {identity: job.source for job in jobs if (identity := _identity(job.source)) is not None}
     taken: dict[Path, Path] = {}
+    collisions = []
     for job in jobs:
         for target in (job.target, job.explained):
             if target is None:
                 continue
             if target in taken:
-                raise DataError(
+                collisions.append(
                     f"{quoted(taken[target])} and {quoted(job.source)} would both be written to "
                     f"{quoted(target)}: rename one"
                 )
+                continue
             taken[target] = job.source
             overwritten = photos.get(_identity(target) or (-1, -1))
             if overwritten is not None:
                 raise ConfigurationError(
                     f"output={quoted(folder)} would overwrite {quoted(overwritten)}: name another folder"
                 )
+    if collisions:
+        raise DataError("\n       ".join(collisions))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -76,6 +76,8 @@ def find_runs(root: Path) -> list[Run]:
     Raises:
         DataError: there are none, or a ``scores.json`` cannot be read.
     """
+    if not root.exists():
+        raise DataError(f"runs={root} does not exist")
     found = sorted(root.rglob("scores.json"))
     if not found:
         raise DataError(f"runs={root} holds no finished run (no scores.json in it or below)")

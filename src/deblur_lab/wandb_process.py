@@ -33,6 +33,7 @@ INIT_S = 25.0  # and W&B, to begin a run on it
 TABLE_S = 20.0  # and it, to take a table, for which its host is asked
 CLOSE_S = 3.0  # and a run, to be closed when something failed
 
+_WANDB_MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
 # What wandb raises when the service that it has started is gone.
 _LOST = ("HandleAbandonedError", "MailboxClosedError")
 
@@ -262,6 +263,10 @@ def _begin(wandb: Any, start: Start) -> tuple[Any, Started]:  # noqa: ANN401 - a
 def _state(wandb: Any, mode: Mode) -> tuple[Literal["online", "offline", "disabled", "refused"], str]:  # noqa: ANN401
     """What to do, and why it is not online."""
     if mode == "auto":
+        asked = os.environ.get("WANDB_MODE", "online")
+        if asked not in _WANDB_MODES:
+            del os.environ["WANDB_MODE"]  # or wandb would not start at all
+            return "offline", f"as WANDB_MODE={asked} is none of {', '.join(_WANDB_MODES)}"
         found = wandb.setup().settings.mode  # from WANDB_MODE, or from `wandb offline`
         if found == "disabled":
             return "disabled", "as WANDB_MODE says"

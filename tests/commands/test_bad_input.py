@@ -284,7 +284,7 @@ def test_what_evaluate_and_report_cannot_do(tmp_path, datasets, trained):
         (EVALUATE, ["data=reloblur", checkpoint, "data.root=nowhere"], 3, "data.root=nowhere does not exist"),
         (EVALUATE, ["data=synthetic"], 2, "checkpoint is not set"),
         (EVALUATE, ["data=synthetic", checkpoint, "tlc=maybe"], 2, "tlc=maybe: one of auto, on, off"),
-        (REPORT, ["runs=nothing"], 3, "runs=nothing holds no finished run (no scores.json in it or below)"),
+        (REPORT, ["runs=nothing"], 3, "runs=nothing does not exist"),
     ):
         assert forked(command, *arguments, cwd=tmp_path).failed(code).startswith(told)
     assert not list(tmp_path.iterdir())

@@ -262,11 +262,14 @@ def test_photos_that_would_overwrite_each_other_or_themselves_are_refused(tmp_pa
     folder = photo.parent
     Image.new("RGB", (9, 9)).save(folder / f"{NAME}.bmp")
     Image.new("RGB", (9, 9)).save(folder / f"{NAME}.png")
-    told = forked(PREDICT, f"checkpoint={checkpoint}", f"input={folder}", "output=out", cwd=tmp_path).failed(
-        3
-    )
-    assert "would both be written to" in told
-    (folder / f"{NAME}.bmp").unlink()
+    for ending in ("bmp", "webp"):
+        Image.new("RGB", (9, 9)).save(folder / f"other.{ending}")
+    ended = forked(PREDICT, f"checkpoint={checkpoint}", f"input={folder}", "output=out", cwd=tmp_path)
+    told = ended.failed(3, more_lines=1).splitlines()
+    assert all("would both be written to" in line for line in told)
+    for path in folder.iterdir():
+        if path.name in (f"{NAME}.bmp", "other.bmp", "other.webp"):
+            path.unlink()
     # A JPEG and a PNG of one name stay apart; what the net says of them does not.
     arguments = [f"checkpoint={checkpoint}", f"input={folder}", "output=out"]
     told = forked(PREDICT, *arguments, "explain=true", cwd=tmp_path).failed(3)

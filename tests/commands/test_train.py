@@ -45,6 +45,9 @@ def test_every_step_is_logged_and_every_validation(trained):
     for row in rows:
         for name in ("train/loss", "train/lr", *(f"train/loss_{part}" for part in losses)):
             assert math.isfinite(float(row[name]))
+    # The rate that the step was taken with: the recipe's at first, nearly its last at the end.
+    assert float(rows[0]["train/lr"]) == 1e-3
+    assert 1e-6 < float(rows[-1]["train/lr"]) < 2e-5
     validated = {"val/psnr_db", "val/ssim", "val/weighted_psnr_db", "val/weighted_ssim"}
     assert validated <= rows[0].keys()
     assert [int(row["step"]) for row in rows if row["val/psnr_db"]] == [3, 7, 11, 15]

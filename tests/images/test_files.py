@@ -190,6 +190,13 @@ def test_16_bit_gray_negatives_are_undone(tmp_path: Path) -> None:
     assert np.array_equal(read_rgb(tmp_path / "negative.tif")[0, :, 0], 255 - np.arange(256))
 
 
+def test_colour_in_floating_point_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    tifffile.imwrite(path, np.full((4, 5, 3), 0.5, np.float32), photometric="rgb")
+    with pytest.raises(ImageError, match=r"not read here \(floating-point colour, say\): save"):
+        read_rgb(path)
+
+
 def test_16_bit_channels_by_themselves_are_refused(tmp_path: Path) -> None:
     planes = np.random.default_rng(0).integers(0, 65536, (3, 5, 7), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")

@@ -275,6 +275,11 @@ def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise ImageError(f"{quoted(path)}: there is no such file") from error
     except UnidentifiedImageError as error:
+        if _begins_as_tiff(path):
+            raise ImageError(
+                f"{quoted(path)}: a TIFF that is damaged, or not read here (floating-point colour, say): "
+                "save it with 8 or 16 bits a channel"
+            ) from error
         raise ImageError(
             f"{quoted(path)}: not a picture of a kind that is read here "
             "(PNG, JPEG, TIFF, BMP, WebP, GIF, AVIF, JPEG 2000, Netpbm)"
@@ -285,6 +290,11 @@ def opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = " ".join(detail.split()) or type(error).__name__
         raise ImageError(f"{quoted(path)}: cannot be read as a picture ({reason})") from error
+
+
+def _begins_as_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _identified(file: BinaryIO, path: Path) -> Image.Image:

@@ -147,7 +147,7 @@ class RestorationTask(L.LightningModule):
         return self.divergence.noted(loss, parts, batch.get("name", ()))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Lightning's; before gradients are clipped and the weights change.
+        """Lightning's; before gradients are clipped and the weights change. Logs the step's learning rate.
 
         Raises:
             DivergedError: the loss or the gradient is not finite.
@@ -158,6 +158,7 @@ class RestorationTask(L.LightningModule):
             for parameter in group["params"]
             if parameter.grad is not None
         ]
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         self.divergence.check(gradients, self.global_step, may_overflow=scaled)
         if scaled:
@@ -168,11 +169,6 @@ class RestorationTask(L.LightningModule):
         super().optimizer_step(*args, **kwargs)
         if self.ema is not None and not self.divergence.skipped_last:
             self.ema.update_parameters(self.net)
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
-        """Lightning's; logs the learning rate of the step to come."""
-        scheduler = cast(LRScheduler, self.lr_schedulers())
-        self.log("train/lr", scheduler.get_last_lr()[0])
 
     def validation_step(  # type: ignore[override]  # Lightning hands callbacks whatever a step returns
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
