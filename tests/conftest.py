@@ -12,7 +12,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-# What is started in the background of a script ignores Ctrl-C, and so would all that tests start and interrupt.
+# What is started in the background of a script ignores Ctrl-C, and so would all that tests start.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
