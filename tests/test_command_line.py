@@ -203,6 +203,8 @@ TOGETHER = {
             "trainer.strategy=fsdp": "trainer.strategy=fsdp: one of auto, ddp, ddp_find_unused_",
             "trainer.devices=3": "data.batch_size=8 is the batch of all devices together and cannot be share",
             "+trainer.val_check_interval=8": "trainer.val_check_interval is set by the command: give val_eve",
+            "+trainer.limit_train_batches=2": "trainer.limit_train_batches is set by the command: give ",
+            "+trainer.gradient_clip_algorithm=x": "trainer.gradient_clip_algorithm=x: one of norm, value or ",
             "+trainer.default_root_dir=x": "trainer.default_root_dir is set by the command: give output=",
             "+trainer.max_stps=8": "trainer.max_stps is not a setting of lightning.Trainer: did you mean max",
             "+logger.mine.x=1": "logger.mine: a logger is expected, with _target_: choose logger=csv, ",
@@ -244,6 +246,30 @@ TOGETHER = {
         },
     ),
 }
+
+
+def test_a_yaml_can_neither_open_the_list_of_names_nor_have_hydra_run_what_is_not_on_it(told, tmp_path):
+    victim = tmp_path / "victim"
+    victim.touch()
+    unlink = f"{{_target_: pathlib.Path.unlink, self: {{_target_: pathlib.Path, _args_: ['{victim}']}}}}"
+    text = f"""\
+# @package _global_
+trusted_packages: [os]
+hydra:
+  callbacks: {{nice: {unlink}}}
+  launcher: {{_target_: pathlib.Path.unlink}}
+  job_logging: {{handlers: {{x: {{(): os.system}}}}}}
+"""
+    yaml(tmp_path / "own", "experiment/nice", text)
+    for more in ((), ("resume=run",), ("--cfg", "job")):
+        lines = told("train", "--config-dir", "own", "experiment=nice", *more)
+        assert lines[:3] == [
+            "hydra.callbacks could run any code: take it out of the YAML that sets it",
+            "hydra.job_logging could run any code: take it out of the YAML that sets it",
+            "hydra.launcher._target_=pathlib.Path.unlink is none of Hydra's: choose hydra/launcher=basic",
+        ]
+        assert "trusted_packages=[os] stands in a YAML: type it, if you trust their code" in lines[3:]
+    assert victim.exists()
 
 
 @pytest.mark.parametrize("group", TOGETHER)
@@ -400,6 +426,19 @@ def test_a_path_may_begin_at_home(monkeypatch):
     for typed, meant in (("~/a b", "/home/me/a b"), ("~", "/home/me"), ("~x", "~x"), ("a/~", "a/~")):
         override = OverridesParser.create().parse_override(as_typed(f"output={typed}"))
         assert override.value() == meant
+
+
+def test_a_job_of_a_sweep_that_fails_leaves_the_others_running_and_is_named(command):
+    done: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        if config.seed == 1:
+            raise CheckpointError("checkpoint x does not exist")
+        done.append(config.seed)
+
+    code, out, lines = command("train", "-m", "seed=0,1,2", "output=sweep", job=job)
+    assert (code, done, lines) == (4, [0, 2], ["checkpoint x does not exist"])
+    assert out.endswith("1 of 3 jobs failed:\n  job 2 (seed=1): exit code 4\n")
 
 
 @pytest.mark.parametrize("closed", ["reader", "stdout"])

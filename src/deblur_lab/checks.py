@@ -55,16 +55,27 @@ _GROUPS = ("model", "data", "datamodule", "trainer", "logger")
 # Arguments of Lightning's trainer that the commands set, and the setting to give in their place.
 _SET_BY_US: Mapping[str, str] = {
     "accumulate_grad_batches": "data.micro_batch_size",
+    "barebones": "",
     "callbacks": "",
     "check_val_every_n_epoch": "val_every_steps",
     "default_root_dir": "output",
     "enable_checkpointing": "checkpoint_every_steps",
     "enable_model_summary": "",
     "fast_dev_run": "trainer.max_steps",
+    # A training is one epoch, counted in steps, whose samples follow from the step.
+    "limit_predict_batches": "",
+    "limit_test_batches": "",
+    "limit_train_batches": "trainer.max_steps",
+    "limit_val_batches": "",
     "logger": "logger",
     "max_epochs": "trainer.max_steps",
+    "max_time": "trainer.max_steps",
+    "min_epochs": "trainer.max_steps",
+    "min_steps": "trainer.max_steps",
     "num_sanity_val_steps": "",
+    "overfit_batches": "data.sources",
     "plugins": "",
+    "reload_dataloaders_every_n_epochs": "",
     "use_distributed_sampler": "",
     "val_check_interval": "val_every_steps",
 }

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deblur_lab import __version__, experiments, ranks
-from deblur_lab.composition import brief, composing
+from deblur_lab.composition import brief, composing, hydra_faults
 from deblur_lab.config import configuration_root, did_you_mean
 from deblur_lab.endings import on_sigterm, reporting
 from deblur_lab.errors import ConfigurationError, MachineError
@@ -94,7 +94,19 @@ def _run(command: str, job: Callable[[DictConfig], None]) -> None:
         version_base="1.3", config_path=str(configuration_root() / "conf"), config_name=command
     )
 
+    failed: dict[int, int] = {}  # exit codes, by the numbers of a sweep's jobs
+
     def guarded(config: DictConfig) -> None:
+        is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        try:
+            attempt(config)
+        except SystemExit as ended:
+            # Whoever stopped a job by a signal means the sweep.
+            if not is_sweep or not isinstance(ended.code, int) or not 1 <= ended.code <= 6:
+                raise
+            failed[int(HydraConfig.get().job.num)] = ended.code
+
+    def attempt(config: DictConfig) -> None:
         # A run on several devices starts its other processes with what stands here, and they quote it again.
         sys.argv = typed
         # Errors are met inside the job, before Hydra sees them, which would print a line of its own.
@@ -116,6 +128,11 @@ def _run(command: str, job: Callable[[DictConfig], None]) -> None:
     except Exception as error:
         # What the job raises does not come so far: this is of Hydra's own.
         raise ConfigurationError(brief(error)) from error
+    if failed:
+        sys.stdout.write(f"{len(failed)} of {len(jobs)} jobs failed:\n")
+        for number, code in failed.items():
+            sys.stdout.write(f"  job {number + 1} ({_own_settings(jobs, number)}): exit code {code}\n")
+        sys.exit(next(iter(failed.values())))
 
 
 _usual_format = warnings.formatwarning
@@ -202,6 +219,7 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[li
             config, fitting, told = composer.compose(job)
             found += told
             configs += [] if config is None else [config]
+            found += [] if config is None else hydra_faults(config)
             if config is not None and not shown_alone and (command != "train" or config.resume is None):
                 # Its imports take seconds: not before --help has been answered.
                 from deblur_lab.checks import command_faults
@@ -209,6 +227,10 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[li
                 found += composer.place(command_faults(command, config), fitting)
             if flags.package and config is not None and OmegaConf.select(config, flags.package) is None:
                 found.append(f"--package {flags.package}: there is no such part of the configuration")
+            opened = [] if config is None else list(config.get("trusted_packages") or [])
+            if opened and not any(re.match(r"\+*trusted_packages=", setting) for setting in job):
+                names = ",".join(map(str, opened))
+                found.append(f"trusted_packages=[{names}] stands in a YAML: type it, if you trust their code")
         if flags.multirun and not found:
             from deblur_lab.checks import sweep_faults
 
@@ -227,10 +249,14 @@ def _announce_job(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         folder = folder.relative_to(Path.cwd())
     with open_dict(config):
         config.output = str(folder)
-    same = set.intersection(*(set(job) for job in jobs))
-    own = [setting for setting in jobs[number] if setting not in same]
-    sys.stdout.write(f"job {number + 1} of {len(jobs)}: {' '.join(own) or 'as typed'}, in {folder}\n")
+    sys.stdout.write(f"job {number + 1} of {len(jobs)}: {_own_settings(jobs, number)}, in {folder}\n")
     sys.stdout.flush()
+
+
+def _own_settings(jobs: Sequence[Sequence[str]], number: int) -> str:
+    """What tells a job of a sweep from the others."""
+    same = set.intersection(*(set(job) for job in jobs))
+    return " ".join(setting for setting in jobs[number] if setting not in same) or "as typed"
 
 
 def folder_for(output: str | None, default_name: str) -> Path:

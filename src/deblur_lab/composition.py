@@ -29,6 +29,27 @@ _ELSEWHERE: Mapping[tuple[str, str], str] = {
 }
 
 
+# Hydra's own choice `none`, which all our commands make.
+_NO_LOGGING = {"version": 1, "root": None, "disable_existing_loggers": False}
+
+
+def hydra_faults(config: DictConfig) -> list[str]:
+    """What Hydra itself would run, which asks nobody whether it may: one line each.
+
+    Args:
+        config: composed, with what Hydra keeps in it.
+    """
+    found = []
+    for key, harmless in (("callbacks", {}), ("job_logging", _NO_LOGGING), ("hydra_logging", _NO_LOGGING)):
+        if OmegaConf.select(config, f"hydra.{key}") not in (None, harmless):
+            found.append(f"hydra.{key} could run any code: take it out of the YAML that sets it")
+    for key in ("launcher", "sweeper"):
+        target = str(OmegaConf.select(config, f"hydra.{key}._target_"))
+        if not target.startswith(("hydra._internal.core_plugins.", "hydra_plugins.")):
+            found.append(f"hydra.{key}._target_={target} is none of Hydra's: choose hydra/{key}=basic")
+    return found
+
+
 class Composer:
     """Composes configurations of one command; made by `composing`.
 

@@ -54,6 +54,7 @@ _KINDS_OF_OTHERS: Mapping[str, Mapping[str, Any]] = {
         "precision": Literal["32-true", "bf16-mixed", "16-mixed"],
         "max_steps": Count,
         "gradient_clip_val": Weight | None,
+        "gradient_clip_algorithm": Literal["norm", "value"] | None,
         "log_every_n_steps": Count,
     },
 }

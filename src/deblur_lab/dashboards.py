@@ -27,6 +27,7 @@ from deblur_lab.wandb_process import CLOSE_S, TABLE_S, Failed, Finished, Mode, S
 from deblur_lab.writing import flush_folder, replacing
 
 STEP = "step"
+HURRIED_S = 5.0  # how long W&B may take to end a run that a signal has stopped
 START_PATIENCE_S = 8.0  # the first step waits no longer for W&B
 START_LIMIT_S = 40.0  # a process that has not begun by then is given up
 PICTURES = ("blurry", "restored", "sharp", "mask", "trajectories")
@@ -190,7 +191,9 @@ class WeightsAndBiases(Logger):
         if recorder is None:
             return
         recorder.order("finish", exit_code)
-        in_time = recorder.end(max(self._finish_timeout_s, TABLE_S) + CLOSE_S)
+        hurried = exit_code in (130, 143)  # a cluster kills what does not end soon after its signal
+        patience_s = min(self._finish_timeout_s, HURRIED_S) if hurried else self._finish_timeout_s
+        in_time = recorder.end((patience_s if hurried else max(patience_s, TABLE_S)) + CLOSE_S)
         if in_time:
             self._tell()
         self._recorder = None
@@ -204,11 +207,11 @@ class WeightsAndBiases(Logger):
         unsent = started.state == "online" and not recorder.sent
         command = self._way_to_upload(Path(started.part) if unsent else None)
         if unsent:
-            late = "" if self._told else f" within {self._finish_timeout_s:g} s"
+            late = "" if self._told else f" within {patience_s:g} s"
             say(f"W&B: not everything was sent{late}; upload the rest with: {command}")
         elif command is not None:
             if not in_time:
-                say(f"W&B: stopped, as it did not end within {self._finish_timeout_s:g} s")
+                say(f"W&B: stopped, as it did not end within {patience_s:g} s")
             say(f"W&B: upload what was recorded offline with: {command}")
 
     def _order(self, verb: str, content: Any) -> None:  # noqa: ANN401 - anything that can be pickled

@@ -50,7 +50,7 @@ def newest_checkpoint(folder: Path) -> Reached:
     if not there:
         raise CheckpointError(
             f"resume={folder}: there is no checkpoints/{LAST} to go on from; it was stopped "
-            "before its first: start it again with another output="
+            "before its first: start it again, its folder is free"
         )
     damage = []
     # What cannot even be asked for its step is looked at first.
@@ -105,6 +105,21 @@ def claim(folder: Path, config: DictConfig) -> None:
         raise holds_a_run(folder)
     with replacing(path) as file:
         OmegaConf.save(config, file)
+
+
+def make_free(folder: Path) -> None:
+    """See to it that a new run can have a folder: one that was stopped before its first checkpoint gives way.
+
+    Call it while the folder is kept for the new run.
+
+    Raises:
+        ConfigurationError: it holds a run that can be gone on with.
+    """
+    if not (folder / "config.yaml").exists():
+        return
+    if any((folder / "checkpoints").glob("*.ckpt")):
+        raise holds_a_run(folder)
+    release(folder)
 
 
 def release(folder: Path) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from deblur_lab.provenance import provenance
 from deblur_lab.run_folders import (
     Reached,
     claim,
-    holds_a_run,
+    make_free,
     newest_checkpoint,
     other_machine,
     release,
@@ -65,6 +65,7 @@ CHANGEABLE_ON_RESUME = (
     "evaluate",
     "logger",
     "pictures",
+    "trusted_packages",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.log_every_n_steps",
@@ -87,8 +88,8 @@ def train(config: DictConfig) -> None:
     setting = f"{'resume' if resumes else 'output'}={folder}"
     try:
         with kept_for_this_run(folder, setting) as lock:
-            if lock is not None and not resumes and (folder / "config.yaml").exists():
-                raise holds_a_run(folder)
+            if lock is not None and not resumes:
+                make_free(folder)
             if changed:
                 say(f"other settings than before: {', '.join(changed)}")
             _train(config, folder, newest_checkpoint(folder) if resumes else None, lock)
@@ -165,7 +166,9 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
         claim(folder, config)
 
     started = time.monotonic()
-    ranks.show_way_on(lambda: _way_on(folder), f"nothing was saved yet: remove {folder} and start again")
+    ranks.show_way_on(
+        lambda: _way_on(folder, trusted), f"nothing was saved yet: remove {folder} and start again"
+    )
     try:
         with (
             recorded(
@@ -174,6 +177,7 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
                 resumed=resumed_from is not None,
                 stopped=lambda: stop.exit_code,
             ),
+            _told_before_dashboards_end(stop, lambda: _way_on(folder, trusted)),
             together(trainer, stop, _remedy(trainer, datamodule)),
         ):
             newest = None if resumed_from is None else resumed_from.checkpoint
@@ -195,14 +199,25 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
             _release_if_unsaved(trainer, folder)
         if isinstance(ended.__context__, KeyboardInterrupt):
             raise  # there was no time to save
-        say(f"stopped by {stop.cause}; {_way_on(folder) or 'nothing was saved yet'}")
         sys.exit(ended.code or stop.exit_code)
     say(f"everything is in {folder}")
 
 
-def _way_on(folder: Path) -> str:
+@contextlib.contextmanager
+def _told_before_dashboards_end(stop: Stop, way_on: Callable[[], str]) -> Iterator[None]:
+    """Say how to go on as soon as a signal has stopped the run: a cluster may kill what takes its time."""
+    try:
+        yield
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, KeyboardInterrupt):
+            say(f"stopped by {stop.cause}; {way_on() or 'nothing was saved yet'}")
+        raise
+
+
+def _way_on(folder: Path, trusted: Sequence[str]) -> str:
     """How to go on with a run that was ended; nothing if it has saved nothing yet."""
-    command = shlex.join(["python", "-m", "deblur_lab.train", f"resume={folder}"])
+    own_code = [f"trusted_packages=[{','.join(trusted)}]"] if trusted else []
+    command = shlex.join(["python", "-m", "deblur_lab.train", f"resume={folder}", *own_code])
     return f"go on with: {command}" if _last(folder).exists() else ""
 
 
@@ -255,6 +270,8 @@ def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
 
     folder = run_of(config.resume)
     resumed = DictConfig(OmegaConf.load(folder / "config.yaml"))
+    # A folder that came from elsewhere must not say itself whose code it may run.
+    resumed.trusted_packages = config.trusted_packages
     changed = resumed_settings(resumed, config, HydraConfig.get().overrides.task, CHANGEABLE_ON_RESUME)
     resumed.output = str(folder_for(str(folder), ""))
     return resumed, folder, changed

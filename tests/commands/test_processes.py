@@ -16,6 +16,7 @@ from tests.commands.runs import checkpoint_of, rows_of
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 ENDLESS = ("trainer.max_steps=100000", "val_every_steps=100000", "checkpoint_every_steps=2", "evaluate=false")
 WAY_ON = "; go on with: python -m deblur_lab.train resume=run"
+OWN_CODE = "trusted_packages=[sick]"
 
 # A loss that fails as it is told to, in its so manyth call, in the process of one rank.
 SICK = """
@@ -49,7 +50,7 @@ def sick(folder, datasets, what, call, *more):
     return [
         "model=nafnet",
         *arguments_of_trained(datasets, "evaluate=false", "checkpoint_every_steps=1", "output=run", *more),
-        "trusted_packages=[sick]",
+        OWN_CODE,
         "model.loss._target_=sick.Loss",
         *(f"+model.loss.what={what}", f"+model.loss.call={call}"),
         f"+model.loss.rank={int(TWO[0] in more)}",
@@ -133,7 +134,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path, dataset
     assert all(weight.isfinite().all() for weight in saved["state_dict"].values())
     # The checkpoint can be gone on from.
     (tmp_path / "sick.py").write_text(SICK.replace("if self.calls == self.call", "if False"))
-    forked("deblur_lab.train", "resume=run", cwd=tmp_path).succeeded()
+    forked("deblur_lab.train", "resume=run", OWN_CODE, cwd=tmp_path).succeeded()
 
 
 def test_out_of_memory_says_what_was_used_and_what_to_try(tmp_path, datasets):
@@ -141,10 +142,10 @@ def test_out_of_memory_says_what_was_used_and_what_to_try(tmp_path, datasets):
     assert re.fullmatch(
         r"out of memory; at most \d+\.\d\d GiB of main memory was used: try data\.micro_batch_size=1 \(which "
         r"changes no result\), a data\.patch_size below 32, trainer\.precision=bf16-mixed"
-        + re.escape(WAY_ON),
+        + re.escape(f"{WAY_ON} '{OWN_CODE}'"),
         told,
     )
-    smaller = forked("deblur_lab.train", "resume=run", "data.micro_batch_size=1", cwd=tmp_path)
+    smaller = forked("deblur_lab.train", "resume=run", "data.micro_batch_size=1", OWN_CODE, cwd=tmp_path)
     # Where it still is too much, there is one thing less to try.
     assert "try a data.patch_size below 32, " in smaller.failed(5)
 

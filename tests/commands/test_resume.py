@@ -211,10 +211,28 @@ def test_a_configuration_edited_by_hand_is_refused_with_the_difference(own_run):
     assert told.endswith("; put it back, or start a new run with init_from=run/checkpoints/last.ckpt")
 
 
-def test_a_run_without_a_checkpoint_says_so(own_run):
+def test_a_run_without_a_checkpoint_says_so_and_gives_way_to_another(own_run, datasets):
+    """As one that was killed before its first."""
     shutil.rmtree(own_run / "checkpoints")
     told = forked("deblur_lab.train", "resume=run", cwd=own_run.parent).failed(4)
     assert told.startswith("resume=run: there is no checkpoints/last.ckpt to go on from")
+    again = arguments_of_trained(datasets, "trainer.max_steps=2", "evaluate=false", "output=run")
+    forked("deblur_lab.train", *again, cwd=own_run.parent).succeeded()
+    assert logged(own_run) == checkpoint_of(own_run)["global_step"] == 2
+
+
+def test_a_run_from_elsewhere_does_not_say_itself_whose_code_it_may_run(own_run):
+    victim = own_run.parent / "victim"
+    victim.touch()
+    config = yaml.safe_load((own_run / "config.yaml").read_text())
+    config["trusted_packages"] = ["pathlib"]
+    target = {"_target_": "pathlib.Path", "_args_": [str(victim)]}
+    config["model"]["net"] = {"_target_": "pathlib.Path.unlink", "self": target}
+    (own_run / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = forked("deblur_lab.train", "resume=run", cwd=own_run.parent)
+    assert ended.code == 2
+    assert "model.net._target_=pathlib.Path.unlink is not among the names that may be built" in ended.stderr
+    assert victim.exists()
 
 
 def test_the_checkpoint_of_a_run_is_not_its_folder(own_run):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,13 @@ def test_a_host_that_cannot_be_reached_stops_nothing(tmp_path, datasets, silent_
     # With another logger beside it.
     few = ("logger=[tensorboard,wandb]", "trainer.max_steps=3", "evaluate=false")
     arguments = arguments_of_trained(datasets, *OVERRIDES, *few)
-    ended = forked("deblur_lab.train", *arguments, "output=run", cwd=tmp_path, env=env).succeeded()
+    running = Running("deblur_lab.train", *arguments, "output=run", cwd=tmp_path, env=env, forked=True)
+    running.wait_until((tmp_path / "run" / "config.yaml").exists)
+    begun = time.monotonic()
+    running.wait_until((tmp_path / "run" / "metrics.csv").exists)
+    # The promise is 10 s; a machine that does other things at the same time gets some more.
+    assert time.monotonic() - begun < 20
+    ended = running.ended().succeeded()
     assert f"W&B: recording offline into run/wandb, as {url} {why}\n" in ended.stdout
     assert "W&B: upload what was recorded offline with: python -m wandb sync run/wandb\n" in ended.stdout
     assert ended.stderr == ""
