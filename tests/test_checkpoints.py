@@ -207,6 +207,13 @@ def test_a_checkpoints_own_configuration_cannot_run_what_it_likes(tmp_path, net,
         load_net(tmp_path / "x.ckpt")
 
 
+def test_a_record_of_another_shape_is_refused(tmp_path):
+    config = {"model": {"net": {"_target_": "deblur_lab.models.NAFNet"}}, "data": 5}
+    torch.save({"state_dict": {}, "deblur_lab": {"config": config}}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="does not say on which data its network was trained"):
+        load_net(tmp_path / "x.ckpt")
+
+
 def test_weights_of_nafnet_start_an_m2aenet(tmp_path):
     sizes = (4, [1, 1], 1, [1, 1])
     nafnet, started = NAFNet(*sizes), M2AENet(*sizes, predictor_stages=[2])

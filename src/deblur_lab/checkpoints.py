@@ -223,6 +223,8 @@ def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Mod
         node = record["config"]["model"]["net"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {quoted(path)} does not say of which network it is") from error
+    if not isinstance(record["config"].get("data", {}), Mapping):
+        raise CheckpointError(f"checkpoint {quoted(path)} does not say on which data its network was trained")
     if "${" in json.dumps(node, default=str):
         raise CheckpointError(
             f"checkpoint {quoted(path)} is refused: its configuration refers to what is outside of it"
