@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deblur_lab import __version__, experiments, ranks
-from deblur_lab.composition import brief, composing, hydra_faults
+from deblur_lab.composition import brief, composing, trust_faults
 from deblur_lab.config import configuration_root, did_you_mean
 from deblur_lab.endings import on_sigterm, reporting
 from deblur_lab.errors import ConfigurationError, MachineError
@@ -218,19 +218,17 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[li
         for job in jobs:
             config, fitting, told = composer.compose(job)
             found += told
-            configs += [] if config is None else [config]
-            found += [] if config is None else hydra_faults(config)
-            if config is not None and not shown_alone and (command != "train" or config.resume is None):
+            if config is None:
+                continue
+            configs.append(config)
+            found += trust_faults(config, job)
+            if not shown_alone and (command != "train" or config.resume is None):
                 # Its imports take seconds: not before --help has been answered.
                 from deblur_lab.checks import command_faults
 
                 found += composer.place(command_faults(command, config), fitting)
-            if flags.package and config is not None and OmegaConf.select(config, flags.package) is None:
+            if flags.package and OmegaConf.select(config, flags.package) is None:
                 found.append(f"--package {flags.package}: there is no such part of the configuration")
-            opened = [] if config is None else list(config.get("trusted_packages") or [])
-            if opened and not any(re.match(r"\+*trusted_packages=", setting) for setting in job):
-                names = ",".join(map(str, opened))
-                found.append(f"trusted_packages=[{names}] stands in a YAML: type it, if you trust their code")
         if flags.multirun and not found:
             from deblur_lab.checks import sweep_faults
 

@@ -33,11 +33,15 @@ _ELSEWHERE: Mapping[tuple[str, str], str] = {
 _NO_LOGGING = {"version": 1, "root": None, "disable_existing_loggers": False}
 
 
-def hydra_faults(config: DictConfig) -> list[str]:
-    """What Hydra itself would run, which asks nobody whether it may: one line each.
+def trust_faults(config: DictConfig, typed: Sequence[str]) -> list[str]:
+    """What a YAML decides though it is not its to decide: what Hydra itself runs, and whose code is trusted.
 
     Args:
         config: composed, with what Hydra keeps in it.
+        typed: the settings of the command line.
+
+    Returns:
+        One line each.
     """
     found = []
     for key, harmless in (("callbacks", {}), ("job_logging", _NO_LOGGING), ("hydra_logging", _NO_LOGGING)):
@@ -47,6 +51,10 @@ def hydra_faults(config: DictConfig) -> list[str]:
         target = str(OmegaConf.select(config, f"hydra.{key}._target_"))
         if not target.startswith(("hydra._internal.core_plugins.", "hydra_plugins.")):
             found.append(f"hydra.{key}._target_={target} is none of Hydra's: choose hydra/{key}=basic")
+    opened = config.get("trusted_packages") or []
+    if opened and not any(re.match(r"\+*trusted_packages=", setting) for setting in typed):
+        names = ",".join(map(str, opened))
+        found.append(f"trusted_packages=[{names}] stands in a YAML: type it, if you trust their code")
     return found
 
 

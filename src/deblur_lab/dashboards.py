@@ -20,6 +20,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from deblur_lab.console import say
+from deblur_lab.endings import STOPPED_BY_CTRL_C, STOPPED_BY_SIGTERM
 from deblur_lab.errors import MachineError
 from deblur_lab.logs import Exhibit
 from deblur_lab.ranges import Positive
@@ -191,7 +192,8 @@ class WeightsAndBiases(Logger):
         if recorder is None:
             return
         recorder.order("finish", exit_code)
-        hurried = exit_code in (130, 143)  # a cluster kills what does not end soon after its signal
+        # A cluster kills what does not end soon after its signal.
+        hurried = exit_code in (STOPPED_BY_CTRL_C, STOPPED_BY_SIGTERM)
         patience_s = min(self._finish_timeout_s, HURRIED_S) if hurried else self._finish_timeout_s
         in_time = recorder.end((patience_s if hurried else max(patience_s, TABLE_S)) + CLOSE_S)
         if in_time:

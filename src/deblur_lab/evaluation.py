@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from deblur_lab.callbacks import Bars, Converter, Pictures, Scores
 from deblur_lab.checkpoints import load_net
-from deblur_lab.checks import command_faults, require_device
+from deblur_lab.checks import require_device
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import build, plain, refuse
+from deblur_lab.config import build, plain
 from deblur_lab.console import print_scores, quieten, say
 from deblur_lab.data import DeblurDataModule
 from deblur_lab.errors import ConfigurationError, UserError
@@ -33,13 +33,12 @@ def evaluate(config: DictConfig) -> None:
     """Score a checkpoint; write ``scores.json``, ``scores.csv`` and ``pictures/``.
 
     Args:
-        config: ``conf/evaluate.yaml``, composed.
+        config: ``conf/evaluate.yaml``, composed and checked (`deblur_lab.command_line.run`).
 
     Raises:
         UserError: of the kind that fits, in one line.
     """
     quieten()
-    refuse(command_faults("evaluate", config))
     settings: dict[str, Any] = plain(config)
     trusted = tuple(settings["trusted_packages"])
     require_device(settings["trainer"])

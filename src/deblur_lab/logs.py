@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from deblur_lab.endings import STOPPED_BY_CTRL_C, STOPPED_BY_SIGTERM
 from deblur_lab.errors import UserError
 from deblur_lab.pictures import Picture
 from deblur_lab.writing import replacing, writing
@@ -142,7 +143,7 @@ def recorded(
     config: Mapping[str, Any],
     *,
     resumed: bool = False,
-    stopped: Callable[[], int] = lambda: 143,
+    stopped: Callable[[], int] = lambda: STOPPED_BY_SIGTERM,
 ) -> Iterator[None]:
     """Let dashboards record what is done within, and tell them how it ended: by the exit code it leads to.
 
@@ -166,7 +167,7 @@ def recorded(
         exit_code = ended.code if isinstance(ended.code, int) and ended.code else stopped()
         raise
     except KeyboardInterrupt:
-        exit_code = 130
+        exit_code = STOPPED_BY_CTRL_C
         raise
     except UserError as error:
         exit_code = error.exit_code

@@ -17,9 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from deblur_lab.checkpoints import load_net
-from deblur_lab.checks import command_faults
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import plain, refuse
+from deblur_lab.config import plain
 from deblur_lab.console import say
 from deblur_lab.deblurring import training_patch_px
 from deblur_lab.errors import ConfigurationError, DataError, DivergedError, MachineError
@@ -86,15 +85,14 @@ def predict(config: DictConfig) -> None:
     """Restore a photo, or all photos of a folder, into another folder.
 
     Args:
-        config: ``conf/predict.yaml``, composed.
+        config: ``conf/predict.yaml``, composed and checked (`deblur_lab.command_line.run`).
 
     Raises:
-        ConfigurationError: a setting is out of range, or does not fit the net or the photos.
+        ConfigurationError: a setting does not fit the net or the photos.
         CheckpointError: the checkpoint cannot be used.
         DataError: there is no picture, or some could not be restored (after all others are).
         MachineError: memory, the disk or the device do not suffice.
     """
-    refuse(command_faults("predict", config))
     settings = plain(config)
     source, output = Path(settings["input"]), Path(settings["output"])
     inputs = pictures_in(source, output)

@@ -13,9 +13,8 @@ from typing import Any
 from omegaconf import DictConfig
 from PIL import Image
 
-from deblur_lab.checks import command_faults
 from deblur_lab.command_line import folder_for
-from deblur_lab.config import plain, refuse
+from deblur_lab.config import plain
 from deblur_lab.console import SCORE_TITLES, say
 from deblur_lab.errors import DataError
 from deblur_lab.writing import replacing
@@ -54,12 +53,11 @@ def report(config: DictConfig) -> None:
     """Write ``report.html`` and ``report.md``.
 
     Args:
-        config: ``conf/report.yaml``, composed.
+        config: ``conf/report.yaml``, composed and checked (`deblur_lab.command_line.run`).
 
     Raises:
         DataError: there is no run to report.
     """
-    refuse(command_faults("report", config))
     settings = plain(config)
     root = Path(settings["runs"])
     runs = find_runs(root)

@@ -205,7 +205,7 @@ class Restorer:
         run = run or cast(Callable[[Tensor], Tensor], self.net)
         given = self.tile_px
         with torch.no_grad(), _in_eval_mode(self.net):
-            while not self._fits(tile_of, (height, width), keep, progress, run):
+            while not _fits(lambda: self._restore_in_tiles(tile_of, (height, width), keep, progress, run)):
                 gc.collect()
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -215,23 +215,6 @@ class Restorer:
                 f"tiles of {min(given, max(height, width))} px do not fit into memory: "
                 f"from here on they are {self.tile_px} px, with overlap_px={self.overlap_px}"
             )
-
-    def _fits(
-        self,
-        tile_of: Callable[[slice, slice], Tensor],
-        size: tuple[int, int],
-        keep: Callable[[slice, Tensor], None],
-        progress: Progress,
-        run: Callable[[Tensor], Tensor],
-    ) -> bool:
-        """Whether all tiles fitted into memory. When this returns, nothing refers to those that did not."""
-        try:
-            self._restore_in_tiles(tile_of, size, keep, progress, run)
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            return False
-        return True
 
     def _restore_in_tiles(
         self,
@@ -285,6 +268,17 @@ class Restorer:
             )
         self.overlap_px = self.overlap_px * half_px // self.tile_px
         self.tile_px = half_px
+
+
+def _fits(attempt: Callable[[], None]) -> bool:
+    """Whether memory was enough. When this returns, nothing refers to what the attempt has held."""
+    try:
+        attempt()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 class _Averages:

@@ -77,7 +77,7 @@ def train(config: DictConfig) -> None:
     """Train, then score the test split with the last weights.
 
     Args:
-        config: ``conf/train.yaml``, composed.
+        config: ``conf/train.yaml``, composed and checked (`deblur_lab.command_line.run`).
 
     Raises:
         UserError: of the kind that fits, in one line.
@@ -101,7 +101,8 @@ def train(config: DictConfig) -> None:
 
 
 def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock: FolderLock | None) -> None:
-    refuse(command_faults("train", config))
+    if resumed_from is not None:  # what is composed was checked; this comes from the folder
+        refuse(command_faults("train", config))
     settings = plain(config)
     trusted = tuple(settings["trusted_packages"])
     require_device(settings["trainer"])
