@@ -196,7 +196,7 @@ def test_a_picture_that_breaks_in_a_run_stops_it_or_is_skipped(tmp_path, dataset
         for split in ("train", "test"):
             for file in sorted((datasets / "folder" / split / kind).iterdir())[:2]:
                 (root / split / kind / file.name).write_bytes(file.read_bytes())
-    typed = ("data=folder", f"data.root={root}", "val_every_steps=40", "trainer.max_steps=40", "output=run")
+    typed = ("data=folder", f"data.root={root}", "val_every_steps=90", "trainer.max_steps=90", "output=run")
     arguments = arguments_of_trained(datasets, *typed, "checkpoint_every_steps=2", "evaluate=false")
     running = Running("deblur_lab.train", *arguments, cwd=tmp_path, forked=True)
     running.wait_until(lambda: logged(tmp_path / "run") >= 3)
@@ -209,12 +209,12 @@ def test_a_picture_that_breaks_in_a_run_stops_it_or_is_skipped(tmp_path, dataset
     before = reached(tmp_path / "run")
 
     broken.write_bytes(contents[:100])
-    more = ("data.skip_unreadable=true", "checkpoint_every_steps=40")
+    more = ("data.skip_unreadable=true", "checkpoint_every_steps=90")
     said = forked("deblur_lab.train", "resume=run", *more, cwd=tmp_path).succeeded()
     assert "skipped, as data.skip_unreadable=true (1):" in said.stdout
     assert str(broken) in said.stdout
     assert (tmp_path / "run" / "skipped.txt").read_text().count(str(broken)) == 1
     # Each step has two samples, of which every second one is of the broken pair.
-    assert reached(tmp_path / "run") == 40
+    assert reached(tmp_path / "run") == 90
     last = rows_of(tmp_path / "run" / "metrics.csv")[-1]
-    assert float(last["train/skipped"]) == 40 - before
+    assert float(last["train/skipped"]) == 90 - before

@@ -17,8 +17,10 @@ from tests.commands.conftest import STEPS, arguments_of_trained, latest
 from tests.commands.processes import Ended, Running, forked
 from tests.commands.runs import assert_same_state, checkpoint_of, largest_difference, results_of, rows_of
 
-# Long enough to be stopped in between.
+# Long enough to be stopped in between, short enough to be gone on with to its end.
 LONG = ("trainer.max_steps=40", "val_every_steps=20", "evaluate=false")
+# It cannot end before it is stopped, however slow the machine is at stopping it.
+ENDLESS = ("trainer.max_steps=100000", "val_every_steps=100000", "evaluate=false")
 
 
 def logged(run: Path) -> int:
@@ -113,7 +115,7 @@ def test_resumed_with_another_share_a_device_it_goes_on_in_the_same_order_and_sa
 
 
 def test_ctrl_c_does_the_same(tmp_path, datasets):
-    arguments = arguments_of_trained(datasets, *LONG, "data.num_workers=2")
+    arguments = arguments_of_trained(datasets, *ENDLESS, "data.num_workers=2")
     ended = stopped(signal.SIGINT, *arguments, cwd=tmp_path, to_all=True)
     assert ended.code == 130
     assert ended.stderr == ""
@@ -138,7 +140,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path, datasets):
 
 def test_the_printed_command_can_be_pasted(tmp_path, datasets):
     name = "my run [1] = it's"
-    arguments = arguments_of_trained(datasets, *LONG, f"output={name}")
+    arguments = arguments_of_trained(datasets, *ENDLESS, f"output={name}")
     running = Running("deblur_lab.train", *arguments, cwd=tmp_path, forked=True)
     running.wait_until(lambda: logged(tmp_path / name) >= 1)
     running.send(signal.SIGTERM)
@@ -295,7 +297,7 @@ def test_that_it_was_saved_by_another_pytorch_is_said(own_run):
 
 def test_two_runs_in_one_folder(tmp_path, datasets):
     """The second is refused, and told of the first; where that is gone, it is not."""
-    arguments = arguments_of_trained(datasets, *LONG, "output=run")
+    arguments = arguments_of_trained(datasets, *ENDLESS, "output=run")
     first = Running("deblur_lab.train", *arguments, cwd=tmp_path, forked=True)
     lock = tmp_path / "run" / "run.lock"
     first.wait_until(lambda: logged(tmp_path / "run") >= 6)
@@ -318,14 +320,17 @@ def test_two_runs_in_one_folder(tmp_path, datasets):
     first.send(signal.SIGKILL)
     assert first.ended().code == -signal.SIGKILL
     assert lock.exists()
-    ended = forked("deblur_lab.train", "resume=run", cwd=tmp_path).succeeded()
-    assert re.search(r"going on with run from step (5|1\d|2\d|3\d)\n", ended.stdout)
+    before = checkpoint_of(tmp_path / "run")["global_step"]
+    second = Running("deblur_lab.train", "resume=run", cwd=tmp_path, forked=True)
+    second.wait_until(lambda: checkpoint_of(tmp_path / "run")["global_step"] > before)
+    second.send(signal.SIGTERM)
+    assert f"going on with run from step {before}\n" in second.ended().stdout
     assert not lock.exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a device that is always full")
 def test_a_full_disk_ends_it_in_one_line_and_keeps_the_old_checkpoint(tmp_path, datasets):
-    arguments = arguments_of_trained(datasets, *LONG, "output=run")
+    arguments = arguments_of_trained(datasets, *ENDLESS, "output=run")
     running = Running("deblur_lab.train", *arguments, cwd=tmp_path, forked=True)
     checkpoints = tmp_path / "run" / "checkpoints"
     # Between two savings.
@@ -334,15 +339,14 @@ def test_a_full_disk_ends_it_in_one_line_and_keeps_the_old_checkpoint(tmp_path, 
     told = running.ended().failed(5)
     assert told.startswith("run/checkpoints/last.ckpt cannot be written: No space left on device: it needs ")
     assert re.search(r" and \S+ \S+ are free( \(.*\))?; the older last\.ckpt stays(; go on with: |$)", told)
-    reached = checkpoint_of(tmp_path / "run")["global_step"]
-    assert 0 < reached < 40
+    assert checkpoint_of(tmp_path / "run")["global_step"] > 0
     left = {path.name for path in checkpoints.iterdir()}
     assert left <= {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert not (tmp_path / "run" / "run.lock").exists()
 
 
 def test_a_folder_that_is_deleted_ends_it_in_one_line(tmp_path, datasets):
-    arguments = arguments_of_trained(datasets, *LONG, "output=run")
+    arguments = arguments_of_trained(datasets, *ENDLESS, "output=run")
     running = Running("deblur_lab.train", *arguments, cwd=tmp_path, forked=True)
     running.wait_until(lambda: logged(tmp_path / "run") >= 1)
     (tmp_path / "run").rename(tmp_path / "gone")
