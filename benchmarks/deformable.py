@@ -11,17 +11,10 @@ On a machine that others use too, set OMP_WAIT_POLICY=passive: ours is many shor
 end of each a waiting thread otherwise keeps the core from the one that it waits for.
 """
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
+import measuring
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -31,7 +24,6 @@ from torchvision.ops import deform_conv2d
 from deblur_lab.ops.deformable import MotionPlan, deformable_depthwise, kernel_grid, plan_motion
 
 TOLERANCE = 1e-5  # of the largest value
-SHORTEST_SAMPLE_S = 0.005  # a quicker run is repeated until it takes as long
 
 
 class Size(NamedTuple):
@@ -131,104 +123,36 @@ class Case:
         }
 
 
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Mean time of one run."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        run()
-    return (time.perf_counter() - start) / repeats
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, extremes and quartiles."""
-    quartiles = statistics.quantiles(values, n=4, method="inclusive")
-    numbers = {
-        "median": statistics.median(values),
-        "min": min(values),
-        "quartile_1": quartiles[0],
-        "quartile_3": quartiles[2],
-        "max": max(values),
-    }
-    return {name: float(f"{number:.4g}") for name, number in numbers.items()}
-
-
 def measure(size: Size, motion_px: float, turns: int) -> dict[str, object]:
     """Check one size, time it, and return its part of the report."""
     case = Case(size, motion_px)
     errors = case.largest_errors()
     assert max(errors.values()) < TOLERANCE, f"not equal to torchvision's: {errors}"
-    runs = case.runs()
-    repeats = {}
-    for name, run in runs.items():
-        seconds(run, 2)  # the first runs pay for allocations
-        repeats[name] = max(1, round(SHORTEST_SAMPLE_S / seconds(run, 1)))
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(turns):
-        for name, run in runs.items():
-            times[name].append(seconds(run, repeats[name]))
+    times = measuring.in_turn(case.runs(), turns)
     ratios = {}
     for work in ("forward", "forward and backward"):
         for plan in ("shared plan", "own plan"):
             name = f"{work}, {plan}"
-            pairs = zip(times[f"{work}, torchvision"], times[name], strict=True)
-            ratios[name] = spread([theirs / mine for theirs, mine in pairs])
+            ratios[name] = measuring.spread(measuring.ratios(times, f"{work}, torchvision", name))
     return {
         "size": size._asdict(),
         "motion_px": motion_px,
         "dtype": "float32",
-        "turns": turns,
         "largest_error_as_share_of_largest_value": errors,
-        "milliseconds": {name: spread([1000 * value for value in values]) for name, values in times.items()},
+        "milliseconds": measuring.milliseconds(times),
         "torchvision_over_ours": ratios,
     }
 
 
-def git(*arguments: str) -> str | None:
-    """What git says of the folder of this file, or None where it has nothing to say."""
-    result = subprocess.run(
-        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip() if result.returncode == 0 else None
-
-
-def processor() -> str:
-    """The processor's model."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
-
-
 def main() -> None:
     """Read the command line, measure, print one JSON and write it where asked."""
-    parser = argparse.ArgumentParser(description="Time the deformable convolution against torchvision's.")
-    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
-    parser.add_argument("--threads", type=int, default=2, help="threads of both (default: 2)")
-    parser.add_argument(
-        "--turns", type=int, default=7, help="turns, each running everything once (default: 7)"
-    )
+    parser = measuring.parser("Time the deformable convolution against torchvision's.")
     parser.add_argument("--motion-px", type=float, default=3.0, help="typical displacement (default: 3)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    report = {
-        "benchmark": "deformable depth-wise 3x3 convolution",
-        "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain")),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
-        "device": {"processor": processor(), "cores": os.cpu_count(), "threads": arguments.threads},
-        "environment": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith(("MALLOC_", "OMP_"))
-        },
-        "cases": [measure(size, arguments.motion_px, arguments.turns) for size in SIZES],
-    }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n")
+    cases = [measure(size, arguments.motion_px, arguments.turns) for size in SIZES]
+    about = {"torchvision": torchvision.__version__, "cases": cases}
+    measuring.report("deformable depth-wise 3x3 convolution", arguments, about)
 
 
 if __name__ == "__main__":

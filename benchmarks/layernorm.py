@@ -1,23 +1,16 @@
 """Time `LayerNorm2d` against the plain formula on a CPU; print one JSON.
 
-    python benchmarks/layernorm.py [--rounds 20] [--threads 2] [--output FILE]
+    python benchmarks/layernorm.py [--turns 7] [--threads 2] [--output FILE]
 
 Three contenders, checked against each other first and then timed in turn, so that all meet the same load:
 the formula on contiguous tensors, as NAFNet's own code has it; the formula on channels_last tensors; and ours
-on channels_last tensors. A ratio is taken within each round. The formula makes more temporary tensors: to
+on channels_last tensors. A ratio is taken within each turn. The formula makes more temporary tensors: to
 leave the price of fresh memory out, set MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=4000000000.
 """
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import time
 from collections.abc import Callable
-from pathlib import Path
 
+import measuring
 import torch
 from torch import Tensor
 
@@ -59,28 +52,8 @@ def training(norm: LayerNorm2d, features: Tensor) -> Callable[[], None]:
     return run
 
 
-def milliseconds(call: Callable[[], None]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    call()
-    return (time.perf_counter() - start) * 1e3
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    """Return the least value, the median and the quartiles."""
-    low, _, high = statistics.quantiles(values, n=4)
-    return {
-        "min": round(min(values), 3),
-        "median": round(statistics.median(values), 3),
-        "quartile_low": round(low, 3),
-        "quartile_high": round(high, 3),
-    }
-
-
-def measure(
-    shape: tuple[int, ...], make: Callable[..., Callable[[], None]], rounds: int
-) -> dict[str, object]:
-    """Time the contenders at one shape, in turn, and take ratios within each round."""
+def measure(shape: tuple[int, ...], make: Callable[..., Callable[[], None]], turns: int) -> dict[str, object]:
+    """Time the contenders at one shape, in turn, and take ratios within each turn."""
     plain, ours = PlainLayerNorm2d(shape[1]), LayerNorm2d(shape[1])
     features = torch.randn(shape)
     last = features.contiguous(memory_format=torch.channels_last)
@@ -90,63 +63,26 @@ def measure(
         "plain_channels_last": make(plain, last),
         "ours_channels_last": make(ours, last),
     }
-    for call in contenders.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, call in contenders.items():
-            times[name].append(milliseconds(call))
-    mine = times["ours_channels_last"]
+    times = measuring.in_turn(contenders, turns)
     return {
         "shape": list(shape),
         "mode": "inference" if make is inference else "training",
-        "times_ms": {name: summary(values) for name, values in times.items()},
+        "milliseconds": measuring.milliseconds(times),
         "times_faster": {
-            name: summary([theirs / own for theirs, own in zip(values, mine, strict=True)])
-            for name, values in times.items()
+            name: measuring.spread(measuring.ratios(times, name, "ours_channels_last"))
+            for name in times
             if name != "ours_channels_last"
         },
     }
 
 
-def commit() -> str:
-    """Return the commit of this working tree, or "unknown" outside of one."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "unknown"
-
-
 def main() -> None:
     """Measure every shape and print the JSON."""
-    parser = argparse.ArgumentParser(description="Time LayerNorm2d against the plain formula on a CPU.")
-    parser.add_argument("--rounds", type=int, default=20, help="how often each is timed")
-    parser.add_argument("--threads", type=int, default=2, help="threads that PyTorch may use")
-    parser.add_argument("--output", type=Path, help="also write the JSON to this file")
-    arguments = parser.parse_args()
+    arguments = measuring.parser("Time LayerNorm2d against the plain formula on a CPU.").parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    report = {
-        "benchmark": "layernorm",
-        "commit": commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
-        "allocator": {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")},
-        "results": [
-            measure(shape, make, arguments.rounds) for shape in SHAPES for make in (inference, training)
-        ],
-    }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text + "\n")
+    results = [measure(shape, make, arguments.turns) for shape in SHAPES for make in (inference, training)]
+    measuring.report("layer normalisation of channels", arguments, {"results": results})
 
 
 if __name__ == "__main__":

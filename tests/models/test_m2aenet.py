@@ -17,8 +17,9 @@ from deblur_lab.models import (
     NAFNet,
     StageAnalysis,
 )
+from deblur_lab.models.blur_predictors import MaskPredictor, MotionAnalyzer
 from deblur_lab.models.layers import AveragePool
-from deblur_lab.models.m2aenet import MaskPredictor, MotionAnalyzer, MotionAwareConv
+from deblur_lab.models.m2as_block import MotionAwareConv
 from deblur_lab.ops.deformable import kernel_grid, plan_motion
 
 from .made_up import fill, image
@@ -113,6 +114,9 @@ def test_a_new_net_predicts_small_motion_but_not_none():
         ({"predictor_stages": [2, 5]}, "predictor_stages"),
         ({"threshold": 1.5}, "threshold"),
         ({"width": 0}, "width"),
+        ({"mask_positions": []}, "mask_positions"),
+        ({"mask_positions": [1, 4]}, "mask_positions"),
+        ({"pruning": "fast"}, "pruning"),
     ],
 )
 def test_impossible_settings_are_refused(settings, named):
@@ -198,6 +202,137 @@ def test_blocks_compile_whole():
         fill(block)
         compiled = torch.compile(block, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(*inputs), block(*inputs))
+
+
+@pytest.mark.parametrize(
+    ("positions", "deformable"), [([1], False), ([2], False), ([3], False), ([1, 2, 3], False), ([1], True)]
+)
+def test_positions_of_figure_7(positions, deformable):
+    """Each convolution is left out where the mask is 0 if its position is masked, and never else."""
+    block = M2ASBlock(4, mask_positions=positions, mask_deformable=deformable)
+    fill(block)
+    features, mask = image(60, 2, 4, 8, 9), (image(61, 2, 1, 8, 9) > 0.5).float()
+    plan = plan_motion(2 * image(62, 2, 9, 2, 8, 9) + kernel_grid()[:, :, None, None])
+
+    def masked(inside, outside):
+        return mask * inside + (1 - mask) * outside
+
+    normed = block.norm1(features)
+    mixed = block.conv2(block.conv1(normed))
+    if 1 in positions:
+        mixed = masked(mixed, normed.repeat(1, 2, 1, 1))
+    attended = block.sca(block.gate(mixed))
+    mixed = block.conv3(attended)
+    if 2 in positions:
+        mixed = masked(mixed, attended)
+    middle = features + mixed * block.beta
+    normed = block.norm2(middle)
+    mixed = block.conv4(normed)
+    if 3 in positions or deformable:
+        mixed = masked(mixed, normed.repeat(1, 2, 1, 1))
+    change = block.conv5(block.gate(block.dconv(mixed, plan))) * block.gamma
+    wanted = middle + (change * mask if deformable else change)
+    torch.testing.assert_close(block(features, mask, plan), wanted)
+
+
+# Pruning
+
+
+@pytest.mark.parametrize("positions", [[1], [2], [3], [1, 2, 3]])
+@pytest.mark.parametrize("deformable", [False, True])
+@pytest.mark.parametrize("motion_aware", [False, True])
+@pytest.mark.parametrize("size", [(3, 13, 18), (1, 1, 1)])
+@torch.no_grad()
+def test_pruned_is_dense(positions, deformable, motion_aware, size):
+    """For any mask, size and batch; and under the test-time local converter."""
+    net = made_up(
+        *SMALL,
+        predictor_stages=[1, 2],
+        motion_aware=motion_aware,
+        mask_positions=positions,
+        mask_deformable=deformable,
+    )
+    batch, height, width = size
+    blurry = image(63, batch, 3, height, width)
+    empty = torch.zeros(batch, 1, height, width)
+    rectangle = empty.clone()
+    rectangle[0, :, : height // 2 + 1, width // 3 :] = 1
+    found = {}
+    for mask in (None, empty, empty + 1, rectangle, (image(64, *empty.shape) > 0.7).float()):
+        for tlc in (None, 8):
+            net.set_tlc(tlc)
+            for pruning in ("dense", "pruned", "auto"):
+                net.pruning = pruning
+                found[pruning] = net.analyze(blurry, mask=mask).restored
+            for pruning in ("pruned", "auto"):
+                torch.testing.assert_close(found[pruning], found["dense"], atol=1e-5, rtol=1e-5)
+
+
+def test_pruning_computes_the_selected_pixels_alone(small, monkeypatch):
+    """And is dense where that is faster, asked for, or where gradients are wanted."""
+    blurry, mask = image(65, 1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., :16, :16] = 1
+    called = []
+    original = M2ASBlock.pruned
+
+    def noted(block, *arguments):
+        called.append(arguments[1].selected_share)
+        return original(block, *arguments)
+
+    monkeypatch.setattr(M2ASBlock, "pruned", noted)
+
+    def blocks_pruned(pruning, mask):
+        small.pruning = pruning
+        called.clear()
+        small.analyze(blurry, mask=mask)
+        return list(called)
+
+    with torch.no_grad():
+        assert blocks_pruned("auto", mask) == blocks_pruned("pruned", mask) == [1 / 16] * 2
+        assert blocks_pruned("dense", mask) == []
+        assert blocks_pruned("auto", torch.ones_like(mask)) == []
+        assert blocks_pruned("pruned", torch.ones_like(mask)) == [1] * 2
+    assert blocks_pruned("pruned", mask) == []
+    small.train()
+    with torch.no_grad():
+        assert blocks_pruned("pruned", mask) == []
+
+
+@torch.no_grad()
+def test_what_is_left_out_cannot_be_seen(small):
+    """Weights that are only multiplied with what is pruned may be anything."""
+    blurry, empty = image(66, 1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
+    small.pruning = "pruned"
+    before = small.analyze(blurry, mask=empty).restored
+    for block in small.encoders[1]:
+        block.conv1.weight.fill_(torch.nan)
+        block.conv2.weight.fill_(torch.nan)
+    assert torch.equal(small.analyze(blurry, mask=empty).restored, before)
+
+
+def test_a_given_mask_takes_the_place_of_the_predicted_one(small):
+    """A pixel of a stage, of 2x2 here, is blurred where more than half of it is."""
+    mask = torch.zeros(1, 1, 7, 7)
+    mask[..., :2, :3] = 1  # of its pixels at the stage, one whole and one half
+    mask[..., 4:6, 2:4] = torch.tensor([[1, 1], [1, 0]])
+    (stage,) = small.analyze(image(67, 1, 3, 7, 7), mask=mask).stages
+    wanted = torch.zeros(1, 1, 4, 4)
+    wanted[..., 0, 0] = wanted[..., 2, 1] = 1
+    assert torch.equal(stage.mask, wanted)
+    without = made_up(*SMALL, predictor_stages=[2], mask_aware=False)
+    assert without.analyze(image(67, 1, 3, 7, 7), mask=mask).stages[0].mask is None
+
+
+@torch.no_grad()
+def test_pruned_under_autocast(small):
+    blurry = image(68, 1, 3, 32, 32)
+    mask = (image(69, 1, 1, 32, 32) > 0.5).float()
+    found = {}
+    for pruning in ("dense", "pruned"):
+        small.pruning = pruning
+        with torch.autocast("cpu", torch.bfloat16):
+            found[pruning] = small.analyze(blurry, mask=mask).restored
+    torch.testing.assert_close(found["pruned"], found["dense"], atol=0.05, rtol=0.05)
 
 
 # Masks
@@ -315,12 +450,24 @@ def test_what_a_net_explains_is_what_it_analysed():
     net = made_up(*SMALL, predictor_stages=[2]).eval()
     blurry = image(23, 1, 3, 21, 18)
     analysis = net.analyze(blurry)
-    restored, probability, motion = net.explain(blurry, instants=5)
-    assert torch.equal(restored, analysis.restored)
-    assert torch.equal(probability, net.blur_probability(analysis, (21, 18)))
-    assert torch.equal(motion, net.motion(analysis, (21, 18), 5))
+    said = net.explain(blurry, instants=5)
+    assert torch.equal(said.restored, analysis.restored)
+    assert torch.equal(said.probability, net.blur_probability(analysis, (21, 18)))
+    assert torch.equal(said.motion, net.motion(analysis, (21, 18), 5))
+    mask = analysis.stages[0].mask
+    assert torch.equal(said.selected_share, mask.mean((1, 2, 3)))
+    assert torch.equal(
+        said.dilated_share, (F.conv2d(mask, torch.ones(1, 1, 3, 3), padding=1) > 0).float().mean((1, 2, 3))
+    )
     plain = made_up(*SMALL, predictor_stages=[2], mask_aware=False, motion_aware=False).eval()
-    assert plain.explain(blurry)[1:] == (None, None)
+    assert plain.explain(blurry)[1:] == (None,) * 4
+
+
+def test_shares_are_those_of_all_stages_together():
+    net = made_up(*SMALL, predictor_stages=[1, 2])
+    masks = [stage.mask for stage in net.analyze(image(24, 2, 3, 16, 24)).stages]
+    selected, pixels = sum(mask.sum((1, 2, 3)) for mask in masks), sum(mask[0].numel() for mask in masks)
+    torch.testing.assert_close(net.explain(image(24, 2, 3, 16, 24)).selected_share, selected / pixels)
 
 
 def test_a_new_net_learns_to_move():

@@ -1,7 +1,8 @@
 """The nets: plain modules, pictures in and restored pictures out."""
 
 from deblur_lab.models.layers import HasConverter, NAFBlock
-from deblur_lab.models.m2aenet import Analysis, M2AENet, M2ASBlock, StageAnalysis
+from deblur_lab.models.m2aenet import Analysis, Explanation, M2AENet, StageAnalysis
+from deblur_lab.models.m2as_block import M2ASBlock
 from deblur_lab.models.nafnet import NAFNet
 from deblur_lab.models.trajectories import (
     LearnableTrajectory,
@@ -12,6 +13,7 @@ from deblur_lab.models.trajectories import (
 
 __all__ = [
     "Analysis",
+    "Explanation",
     "HasConverter",
     "LearnableTrajectory",
     "LinearTrajectory",

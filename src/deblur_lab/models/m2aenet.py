@@ -4,7 +4,7 @@ Sections and equations are those of the paper.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_lab.errors import ConfigurationError
-from deblur_lab.models.layers import AveragePool, NAFBlock
+from deblur_lab.models.blur_predictors import MaskPredictor, MotionAnalyzer
+from deblur_lab.models.m2as_block import M2ASBlock, Position
 from deblur_lab.models.nafnet import NAFNet
 from deblur_lab.models.trajectories import QuadraticTrajectory, Trajectory
-from deblur_lab.ops.deformable import MotionPlan, deformable_depthwise, kernel_grid, plan_motion
+from deblur_lab.ops.deformable import MotionPlan, kernel_grid, plan_motion
+from deblur_lab.ops.pruning import MaskPlan, dilate, plan_mask
 from deblur_lab.ranges import Count, Natural, Share
 
 KERNEL_INSTANTS = 9
 """N1: one instant of the trajectory for each point of the 3x3 deformable kernel."""
+DENSE_ABOVE_SHARE = 0.85
+"""Of the dilated mask: where more of the picture is computed, dense convolutions are faster on a CPU."""
+
+Pruning = Literal["auto", "dense", "pruned"]
 
 
 class StageAnalysis(NamedTuple):
@@ -50,144 +56,23 @@ class Analysis(NamedTuple):
     stages: tuple[StageAnalysis, ...]
 
 
-class MaskPredictor(nn.Module):
-    """Predict for each pixel whether it is blurred (section 3.1, equation 1).
+class Explanation(NamedTuple):
+    """Restored pictures, and what the net found about their blur, at their resolution.
 
-    Each pixel's features pass a small perceptron; half of the result is kept, the other half averaged over
-    the picture; a second perceptron decides from both. At 256 channels it has 173,378 parameters.
-
-    Assumes:
-        - The layers and their widths, which the paper refers to LMD-ViT for: linear, GELU, layer norm,
-          linear; then C - C/2 - C/4 - 2 with GELU between. The paper's parameter count agrees.
-        - The first half of the channels is the local one.
-        - Under the test-time local converter this average is local too, as all others of the net.
-
-    Shape:
-        (B, C, H, W) to float32 (B, 2, H, W), logits; channel 0 is blurred, channel 1 sharp.
+    Attributes:
+        restored: (B, 3, H, W), not clamped.
+        probability: (B, 1, H, W) float32 in [0, 1], that a pixel is blurred; None without mask predictors.
+        motion: (B, N, 2, H, W) float32, displacements in px, x then y, at N instants; None without analyzers.
+        selected_share: (B,) float32, of the pixels of the stages with predictors, the share that the masks
+            select; None without mask predictors.
+        dilated_share: (B,) float32, the share of those and their eight neighbours, which pruning pays for.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.embed = nn.Sequential(
-            nn.Linear(channels, channels), nn.GELU(), nn.LayerNorm(channels), nn.Linear(channels, channels)
-        )
-        self.pool = AveragePool()
-        half, quarter = max(channels // 2, 1), max(channels // 4, 1)
-        self.decide = nn.Sequential(
-            nn.Linear(channels, half), nn.GELU(), nn.Linear(half, quarter), nn.GELU(), nn.Linear(quarter, 2)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits, in float32 under autocast too."""
-        with torch.autocast(features.device.type, enabled=False):
-            pixels = features.to(next(self.parameters()).dtype).permute(0, 2, 3, 1)
-            local, rest = self.embed(pixels).tensor_split(2, dim=-1)
-            average = self.pool(rest.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(rest.dtype)
-            logits: Tensor = self.decide(torch.cat([local, average.expand_as(rest)], dim=-1))
-        return logits.permute(0, 3, 1, 2).float()
-
-
-class MotionAnalyzer(nn.Module):
-    """Predict the numbers that make each pixel's trajectory, by one 3x3 convolution (section 3.2).
-
-    At 256 channels and the quadratic trajectory's four numbers it has 9,220 parameters.
-
-    Assumes:
-        - The convolution starts as PyTorch's do, uniformly random: displacements of a few hundredths of a
-          pixel. It must not start at zero: an exposure played backwards leaves the same blur, so the reblur
-          loss is the same for a motion and its reverse, and zero motion, midway between the two, is a
-          stationary point that training would not leave.
-
-    Shape:
-        (B, C, H, W) to float32 (B, offset_channels, H, W), in pixels.
-    """
-
-    def __init__(self, channels: int, offset_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, offset_channels, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the numbers, computed in float32 under autocast too: bfloat16 has no hundredths of 10 px."""
-        with torch.autocast(features.device.type, enabled=False):
-            offsets: Tensor = self.conv(features.to(self.conv.weight.dtype))
-        return offsets.float()
-
-
-class MotionAwareConv(nn.Module):
-    """A depth-wise 3x3 deformable convolution along each pixel's trajectory (section 3.3.2).
-
-    Kernel point k, row by row, is moved by the displacement at instant k of nine.
-
-    Assumes:
-        - It has a bias, as the paper's parameter count says.
-        - It starts near the identity: 1 at the centre, which mid-exposure leaves in place, and noise of
-          standard deviation 0.01 elsewhere. So a new block does what NAFNet's does, also with NAFNet's
-          weights, whatever the analyzer predicts at first; and the noise lets gradients reach the analyzer.
-
-    Shape:
-        (B, C, H, W) to (B, C, H, W).
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels, 1, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        nn.init.normal_(self.weight, std=0.01)
-        with torch.no_grad():
-            self.weight[:, :, 1, 1] = 1
-
-    def forward(self, features: Tensor, plan: MotionPlan) -> Tensor:
-        """Convolve along the trajectories of `plan`, in the features' type."""
-        return deformable_depthwise(features, plan, self.weight, self.bias)
-
-
-class M2ASBlock(NAFBlock):
-    """The mask- and motion-aware simple block (section 3.3, equations 5 and 6).
-
-    NAFNet's block with two changes. Where the mask is 0, the first half's convolutions are left out and
-    the normalised features, repeated to twice the channels, take the place of their result. In the second
-    half a deformable convolution along the trajectories stands between the 1x1 convolution and the gate.
-
-    Assumes:
-        - NAFNet's `beta` and `gamma`, which equations 5 and 6 leave out, are kept, as the paper's count says.
-        - Repetition puts the whole of the channels twice in a row, so that the gate squares each.
-
-    Args:
-        channels: C.
-        motion_aware: whether the block has the deformable convolution.
-
-    Shape:
-        (B, C, H, W) to (B, C, H, W).
-    """
-
-    def __init__(self, channels: int, motion_aware: bool = True) -> None:
-        super().__init__(channels)
-        self.dconv = MotionAwareConv(2 * channels) if motion_aware else None
-
-    def forward(self, features: Tensor, mask: Tensor | None = None, plan: MotionPlan | None = None) -> Tensor:
-        """Restore the features of the blurred pixels.
-
-        Args:
-            features: (B, C, H, W).
-            mask: (B, 1, H, W), 0 or 1; None treats every pixel as blurred.
-            plan: the trajectories at the features' resolution; needed if and only if `motion_aware`.
-
-        Returns:
-            (B, C, H, W).
-        """
-        normed = self.norm1(features)
-        mixed = self.conv2(self.conv1(normed))
-        if mask is not None:
-            repeated = torch.cat([normed, normed], dim=1).to(mixed.dtype)
-            # Exactly `mixed` where the mask is 1, exactly `repeated` where it is 0, with eq. 5's gradients.
-            mixed = torch.lerp(repeated, mixed, mask.to(mixed.dtype))
-        features = features + self.conv3(self.sca(self.gate(mixed))) * self.beta
-        mixed = self.conv4(self.norm2(features))
-        if self.dconv is not None:
-            assert plan is not None, "a motion-aware block needs the trajectories"
-            mixed = self.dconv(mixed, plan)
-        restored: Tensor = features + self.conv5(self.gate(mixed)) * self.gamma
-        return restored
+    restored: Tensor
+    probability: Tensor | None
+    motion: Tensor | None
+    selected_share: Tensor | None
+    dilated_share: Tensor | None
 
 
 class M2AENet(NAFNet):
@@ -208,9 +93,18 @@ class M2AENet(NAFNet):
         threshold: epsilon of equation 3: blurred is what has a greater probability.
         mask_aware: whether to predict masks and mask the convolutions (table 3).
         motion_aware: whether to predict motion and convolve along it (table 3).
+        mask_positions: where in the block convolutions are masked, by the numbers of figure 7 (table 4).
+        mask_deformable: a variant of ours, not the paper's: the second half of the blocks, with the
+            deformable convolution, is left out altogether where nothing is blurred.
+        pruning: how masked convolutions are computed in eval mode: "pruned" at the pixels that they are
+            needed at, "dense" everywhere, "auto" as is faster; to within float error the result is the same.
+            In training, and where gradients are wanted, it is dense.
+
+    Attributes:
+        threshold: may be changed at any time, and so may `pruning`.
 
     Raises:
-        ConfigurationError: if a size, a stage or the threshold is out of range.
+        ConfigurationError: if a size, a stage, a position or the threshold is out of range.
     """
 
     def __init__(
@@ -224,6 +118,9 @@ class M2AENet(NAFNet):
         threshold: Share = 0.5,
         mask_aware: bool = True,
         motion_aware: bool = True,
+        mask_positions: Sequence[Position] = (1,),
+        mask_deformable: bool = False,
+        pruning: Pruning = "auto",
     ) -> None:
         super().__init__(width, encoder_blocks, middle_blocks, decoder_blocks)
         stages = sorted(set(predictor_stages))
@@ -233,6 +130,14 @@ class M2AENet(NAFNet):
             )
         if not 0 <= threshold <= 1:
             raise ConfigurationError(f"threshold is {threshold}: give a probability, from 0 to 1")
+        if not mask_positions or not set(mask_positions) <= {1, 2, 3}:
+            raise ConfigurationError(
+                f"mask_positions is {list(mask_positions)}: give one or more of 1, 2 and 3; without masks it "
+                "is mask_aware=false"
+            )
+        if pruning not in ("auto", "dense", "pruned"):
+            raise ConfigurationError(f"pruning is {pruning}: give auto, dense or pruned")
+        self.pruning: Pruning = pruning
         self.trajectory: Trajectory = QuadraticTrajectory() if trajectory is None else trajectory
         self.threshold = threshold
         self.mask_predictors = nn.ModuleDict()
@@ -241,7 +146,10 @@ class M2AENet(NAFNet):
             return
         for stage in stages:
             channels = width * 2 ** (stage - 1)
-            blocks = (M2ASBlock(channels, motion_aware) for _ in range(encoder_blocks[stage - 1]))
+            blocks = (
+                M2ASBlock(channels, motion_aware, mask_positions, mask_deformable)
+                for _ in range(encoder_blocks[stage - 1])
+            )
             self.encoders[stage - 1] = nn.Sequential(*blocks)
             if mask_aware:
                 self.mask_predictors[str(stage)] = MaskPredictor(channels)
@@ -252,7 +160,9 @@ class M2AENet(NAFNet):
         """Restore pictures of any size: (B, 3, H, W), RGB in [0, 1], to (B, 3, H, W), not clamped."""
         return self.analyze(blurry).restored
 
-    def analyze(self, blurry: Tensor, noise_seeds: Tensor | None = None) -> Analysis:
+    def analyze(
+        self, blurry: Tensor, noise_seeds: Tensor | None = None, mask: Tensor | None = None
+    ) -> Analysis:
         """Restore pictures and return what the net found about their blur.
 
         In training the masks are drawn by the Gumbel-softmax, hard and straight-through (equation 2); in eval
@@ -263,6 +173,8 @@ class M2AENet(NAFNet):
             noise_seeds: (B,) int64. The Gumbel noise of each sample is a function of its seed alone, so
                 that training depends neither on how samples are batched nor on the number of devices. None
                 takes PyTorch's global generator. Nothing in eval mode, where there is no noise.
+            mask: (B, 1, H, W), 1 = blurred, to take the place of the predicted masks: a pixel of a stage is
+                blurred where more than half of its area is. None: as predicted. Nothing without predictors.
 
         Returns:
             The restored pictures, (B, 3, H, W), not clamped, and the stages' findings.
@@ -278,31 +190,31 @@ class M2AENet(NAFNet):
             if found is None:
                 features = encoder(features)
             else:
-                plan = self._plan(found)
-                for block in encoder.children():
-                    features = block(features, found.mask, plan)
+                if mask is not None and found.mask is not None:
+                    found = found._replace(mask=_at_stage(mask.to(found.mask), padded, features))
+                features = self._restore_blurred(encoder, features, found)
                 stages.append(found)
             skips.append(features)
             features = down(features)
         return Analysis(self.decode(features, skips, padded, blurry), tuple(stages))
 
-    def explain(self, blurry: Tensor, instants: int = 9) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def explain(self, blurry: Tensor, instants: int = 9) -> Explanation:
         """Restore pictures, and say where they are blurred and how that moved.
 
         Args:
             blurry: (B, 3, H, W), RGB in [0, 1].
             instants: of the motion, evenly from the start of the exposure to its end.
-
-        Returns:
-            The restored pictures (B, 3, H, W), not clamped; the probability of blur (B, 1, H, W), None
-            without mask predictors; the displacements (B, instants, 2, H, W) in pixels, None without
-            analyzers.
         """
         analysis = self.analyze(blurry)
         size = (blurry.shape[-2], blurry.shape[-1])
-        probability = self.blur_probability(analysis, size) if self.mask_predictors else None
-        motion = self.motion(analysis, size, instants) if self.analyzers else None
-        return analysis.restored, probability, motion
+        masks = [stage.mask for stage in analysis.stages if stage.mask is not None]
+        return Explanation(
+            analysis.restored,
+            self.blur_probability(analysis, size) if self.mask_predictors else None,
+            self.motion(analysis, size, instants) if self.analyzers else None,
+            _share(masks),
+            _share([dilate(mask) for mask in masks]),
+        )
 
     def motion(self, analysis: Analysis, size: tuple[int, int], instants: int = 9) -> Tensor:
         """Return each pixel's displacement from mid-exposure, at full resolution.
@@ -370,6 +282,34 @@ class M2AENet(NAFNet):
         # In this order: `hard - soft + soft` would not be exactly 0 or 1.
         return hard + (soft - soft.detach())
 
+    def _restore_blurred(self, blocks: nn.Module, features: Tensor, found: StageAnalysis) -> Tensor:
+        """Run a stage's blocks, pruned where that is allowed and of use."""
+        plan = self._plan(found)
+        mask = None if found.mask is None else self._pruned(found.mask)
+        if mask is None:
+            chosen = found.mask
+            if chosen is not None and not self.training and self.pruning != "dense" and bool(chosen.all()):
+                chosen = None  # all is blurred: there is nothing to choose
+            for block in blocks.children():
+                features = block(features, chosen, plan)
+            return features
+        motion = None
+        for block in blocks.children():
+            assert isinstance(block, M2ASBlock)
+            if plan is not None and block.mask_deformable and motion is None:
+                motion = plan.at(mask.selected)
+            features = block.pruned(features, mask, plan, motion)
+        return features
+
+    def _pruned(self, mask: Tensor) -> MaskPlan | None:
+        """Return the plan by which a stage is pruned; None if it is to be dense."""
+        if self.training or torch.is_grad_enabled() or self.pruning == "dense":
+            return None
+        plan = plan_mask(mask)
+        if self.pruning == "auto" and plan.dilated_share > DENSE_ABOVE_SHARE:
+            return None
+        return plan
+
     def _plan(self, found: StageAnalysis) -> MotionPlan | None:
         """Make the deformable convolutions' plan, once for all blocks of a stage."""
         if found.offsets is None:
@@ -387,6 +327,22 @@ class M2AENet(NAFNet):
         if name in self.mask_predictors:
             parts.append(self.mask_predictors[name])
         return parts
+
+
+def _at_stage(mask: Tensor, padded: Tensor, features: Tensor) -> Tensor:
+    """Bring a mask, (B, 1, H, W), to a stage's resolution: 1 where more than half of a pixel's area is."""
+    missing = (padded.shape[-2] - mask.shape[-2], padded.shape[-1] - mask.shape[-1])
+    whole = F.pad(mask, (0, missing[1], 0, missing[0]))
+    shares = F.adaptive_avg_pool2d(whole, (features.shape[-2], features.shape[-1]))
+    return (shares > 0.5).to(mask.dtype)
+
+
+def _share(masks: Sequence[Tensor]) -> Tensor | None:
+    """Return the share of 1 among all pixels of the stages' masks, (B,); None if there are none."""
+    if not masks:
+        return None
+    flat = torch.cat([mask.flatten(1).float() for mask in masks], dim=1)
+    return flat.mean(1)
 
 
 def _blurred(logits: Tensor) -> Tensor:

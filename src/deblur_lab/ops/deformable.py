@@ -16,6 +16,7 @@ pixels are worked off in chunks that stay in the cache.
 Letters in shapes: P pixels of the whole batch (B * H * W), K kernel points, C channels.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from deblur_lab.ops.bilinear import bilinear_corners
+from deblur_lab.ops.costs import count
 
 CORNERS = 4
 # Numbers, not bytes, that a chunk of sampled features may hold. On a CPU, what the caches of two cores hold
@@ -41,6 +43,26 @@ class TransposedPlan(NamedTuple):
     """`(P * K * 4,)` int32: the pixel that looks."""
     weights: Tensor
     """`(P * K * 4,)`: the bilinear weight, without autograd history."""
+
+
+@dataclass(frozen=True)
+class PixelMotion:
+    """Where every kernel point of some of the pixels looks; see `MotionPlan.at`.
+
+    Attributes:
+        points: kernel points, K.
+        index: `(Q * K * 4,)` int32, the pixels looked at, counted through the whole batch.
+        weights: `(Q * K * 4,)`, their bilinear weights.
+    """
+
+    points: int
+    index: Tensor
+    weights: Tensor
+
+    @property
+    def pixels(self) -> int:
+        """The pixels that look, Q."""
+        return self.index.numel() // (self.points * CORNERS)
 
 
 class MotionPlan:
@@ -65,6 +87,14 @@ class MotionPlan:
     def pixels(self) -> int:
         """Pixels of the whole batch, P."""
         return self.batch * self.height * self.width
+
+    def at(self, pixels: Tensor) -> PixelMotion:
+        """The part of the plan that some pixels look by, `(Q,)` int64; for inference."""
+        entries = (self.pixels, self.points * CORNERS)
+        index = self.index.view(entries).index_select(0, pixels).flatten()
+        return PixelMotion(
+            self.points, index, self.weights.detach().view(entries).index_select(0, pixels).flatten()
+        )
 
     def transposed(self) -> TransposedPlan:
         """The plan sorted for its gradient; worked out on the first call."""
@@ -167,6 +197,22 @@ def deformable_depthwise(features: Tensor, plan: MotionPlan, weight: Tensor, bia
     return cast(Tensor, _DeformableDepthwise.apply(features, plan.weights, weight, bias, plan))
 
 
+def deformable_depthwise_at(rows: Tensor, motion: PixelMotion, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve as `deformable_depthwise` does, at some of the pixels alone; for inference.
+
+    Args:
+        rows: `(P, C)`, the features of all pixels of the batch, as any of them may be looked at.
+        motion: of the Q pixels that are wanted.
+        weight: `(C, 1, kernel height, kernel width)`, as many points as the motion has, row by row.
+        bias: `(C,)`, or None.
+
+    Returns:
+        `(Q, C)` in the type of `rows`; sums are made in float32 at least.
+    """
+    table = rows.detach().to(torch.promote_types(rows.dtype, motion.weights.dtype)).contiguous()
+    return _convolve(table, motion, _kernel(weight.detach(), table.dtype), bias).to(rows.dtype)
+
+
 class _DeformableDepthwise(torch.autograd.Function):
     """The output and its gradients, by the equations in the module's docstring."""
 
@@ -226,7 +272,7 @@ def _kernel(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.to(dtype).flatten(1).t().contiguous()
 
 
-def _chunk_pixels(table: Tensor, plan: MotionPlan) -> int:
+def _chunk_pixels(table: Tensor, plan: MotionPlan | PixelMotion) -> int:
     numbers = CHUNK_CPU if table.device.type == "cpu" else CHUNK_GPU
     return max(1, min(plan.pixels, numbers // (plan.points * table.shape[1])))
 
@@ -236,9 +282,9 @@ def _weighted_sums(table: Tensor, index: Tensor, weights: Tensor, starts: Tensor
     return F.embedding_bag(index, table, starts, mode="sum", per_sample_weights=weights)
 
 
-def _convolve(table: Tensor, plan: MotionPlan, kernel: Tensor, bias: Tensor | None) -> Tensor:
-    """sum_k w_k * (A_k F) for features `(P, C)` and a kernel `(K, C)`."""
-    output = torch.empty_like(table)
+def _convolve(table: Tensor, plan: MotionPlan | PixelMotion, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """sum_k w_k * (A_k F) for features `(P, C)` and a kernel `(K, C)`, at the plan's pixels."""
+    output = table.new_empty(plan.pixels, table.shape[1])
     step = _chunk_pixels(table, plan)
     entries = plan.points * CORNERS
     weights = plan.weights.detach().to(table.dtype)
@@ -252,6 +298,8 @@ def _convolve(table: Tensor, plan: MotionPlan, kernel: Tensor, bias: Tensor | No
         torch.sum(sampled.mul_(kernel), 1, out=target)
         if bias is not None:
             target += bias
+    count("deformable sampling", output.numel() * entries)
+    count("deformable kernel", output.numel() * plan.points)
     return output
 
 
