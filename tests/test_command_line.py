@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from deblur_lab import __version__
-from deblur_lab.command_line import as_typed, formatted_warning, run
+from deblur_lab.command_line import as_typed, formatted_warning
 from deblur_lab.endings import reporting
 from deblur_lab.errors import CheckpointError, UserError
+from tests.typed import yaml
 
 
 @pytest.mark.parametrize(
@@ -51,49 +51,6 @@ def test_null_paths_stay_null():
 
 
 # Commands up to their work, in this process.
-
-Told = Callable[..., list[str]]
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, list[str]]]:
-    """Runs a command up to its work: its exit code, its output, and the lines of what it says is wrong."""
-    # It sets these for what it starts.
-    for name in ("HYDRA_FULL_ERROR", "GOMP_SPINCOUNT"):
-        monkeypatch.setenv(name, os.environ.get(name, "1"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(
-        name: str, *typed: str, job: Callable[[DictConfig], None] = lambda config: None
-    ) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", [name, *typed])
-        before = signal.getsignal(signal.SIGTERM)
-        code = 0
-        try:
-            run(name, job)
-        except SystemExit as ended:
-            code = ended.code or 0
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        said = capsys.readouterr()
-        if code != 1:
-            assert "Traceback" not in said.err
-        return code, said.out, said.err.removeprefix("error: ").splitlines()
-
-    return call
-
-
-@pytest.fixture
-def told(command) -> Told:
-    """What a command says is wrong with what was typed, before any work; a line each."""
-
-    def refused(name: str, *typed: str) -> list[str]:
-        worked: list[DictConfig] = []
-        code, out, lines = command(name, *typed, job=worked.append)
-        assert (code, out, worked) == (2, "", [])
-        return [line.removeprefix("       ") for line in lines]
-
-    return refused
 
 
 def test_what_is_right_is_composed_and_done_once(command):
@@ -279,12 +236,6 @@ def test_each_mistake_of_many_has_its_line(told, group):
     for expected in mistakes.values():
         assert [line for line in lines if line.startswith(expected)] != [], expected
     assert len(lines) == len(mistakes)
-
-
-def yaml(folder: Path, name: str, text: str) -> None:
-    path = folder / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def test_mistakes_in_ones_own_yaml_are_told_with_its_path(told, tmp_path):

@@ -227,6 +227,39 @@ def test_scores_of_several_datasets_keep_apart(tmp_path, orders):
     ]
 
 
+def test_scores_of_blur_motion_and_thresholds_are_numbers_of_the_run(tmp_path, orders):
+    at = {"threshold": 0.3, "selected_share": 0.1, "dilated_share": 0.2, "scores": {"psnr_db": 30.0}}
+    result = {
+        "dataset": "scenes",
+        "protocol": {"name": "local"},
+        "tlc": False,
+        "images": 3,
+        "scores": {},
+        "blurry_scores": {},
+        "threshold": 0.5,
+        "selected_share": 0.05,
+        "dilated_share": 0.1,
+        "blur_detection": {"threshold": 0.5, "iou": 0.6, "f1": float("nan"), "by_threshold": []},
+        "motion": {"epe_px": 1.0, "zero_epe_px": 2.0, "pixels": 7},
+        "thresholds": [at],
+    }
+    logger = WeightsAndBiases(tmp_path)
+    passed_on = orders(logger)
+    logger.log_scores([result])
+    ((_, summary),) = passed_on
+    assert {key: value for key, value in summary.items() if isinstance(value, float)} == {
+        "test/threshold": 0.5,
+        "test/selected_share": 0.05,
+        "test/dilated_share": 0.1,
+        "test/blur_iou": 0.6,
+        "test/epe_px": 1.0,
+        "test/zero_epe_px": 2.0,
+        "test/threshold_0.3/selected_share": 0.1,
+        "test/threshold_0.3/dilated_share": 0.2,
+        "test/threshold_0.3/psnr_db": 30.0,
+    }
+
+
 def test_a_part_that_was_not_sent_is_named_and_others_are_not_sent_twice(tmp_path):
     folder = tmp_path / "run" / "wandb"
     for name in ("run-20260101_000000-x", "run-20260102_000000-x", "offline-run-20260103_000000-x"):

@@ -208,9 +208,10 @@ def one_of(argument: str, number: int) -> str:
 
 
 def own_yamls(page: Path, folder: str, place: Path) -> Path:
-    """The YAMLs that a page tells to write, each with its place in its first line, written."""
+    """The YAMLs that a page tells to write, with the place in the first line, or below Hydra's, written."""
     for fence in parts(page)[1]:
-        named = re.fullmatch(rf"# {folder}/([\w/]+\.yaml)", fence.lines[0]) if fence.lines else None
+        first = [line for line in fence.lines[:2] if line != "# @package _global_"]
+        named = re.fullmatch(rf"# {folder}/([\w/]+\.yaml)", first[0]) if first else None
         if fence.language == "yaml" and named:
             path = place / named[1]
             path.parent.mkdir(parents=True, exist_ok=True)

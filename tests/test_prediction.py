@@ -6,11 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_lab import prediction
+from deblur_lab import prediction, restoring
 from deblur_lab.errors import ConfigurationError, DataError, DivergedError, MachineError
 from deblur_lab.images import read_rgb
+from deblur_lab.models import M2AENet
 from deblur_lab.pictures import PREDICTED
-from deblur_lab.prediction import Job, pictures_in, planned
+from deblur_lab.prediction import Figures, Job, pictures_in, planned
 from deblur_lab.restoring import Restorer
 from tests.images.test_files import picture
 from tests.nets import Fade, small_m2aenet
@@ -42,7 +43,9 @@ def test_names_and_kinds_of_the_results(tmp_path):
     assert targets("png") == ["a.png", "b.png", "c.PNG", "d.png", "e.png", "f v1.2 final.png", "g.x.png"]
     assert targets("jpeg") == ["a.JPG", "b.jpeg", "c.jpg", "d.jpg", "e.jpg", "f v1.2 final.jpg", "g.x.jpg"]
     (job,) = planned(inputs[:1], inputs[0], tmp_path / "out", "auto", True)
-    assert job == Job(inputs[0], tmp_path / "out" / "a.JPG", "jpeg", tmp_path / "out" / "a.explained.png")
+    figures = Figures(*(tmp_path / "out" / f"a.{kind}.png" for kind in ("explained", "blur", "motion")))
+    assert job == Job(inputs[0], tmp_path / "out" / "a.JPG", "jpeg", figures)
+    assert job.files == (tmp_path / "out" / "a.JPG", *figures)
     # What a file is counts, not what its name says.
     os.rename(inputs[0], inputs[2])
     (job,) = planned([inputs[2]], inputs[2], tmp_path / "out", "auto", False)
@@ -59,12 +62,22 @@ def test_no_photo_is_overwritten_under_any_name(tmp_path):
     ):
         planned(inputs, source, out, "auto", False)
     (out / "a.png").unlink()
-    (out / "a.explained.png").symlink_to(inputs[0])
-    with pytest.raises(ConfigurationError, match=r"would overwrite .*a\.png"):
-        planned(inputs, source, out, "auto", True)
+    for kind in ("explained", "blur", "motion"):
+        (out / f"a.{kind}.png").symlink_to(inputs[0])
+        with pytest.raises(ConfigurationError, match=r"would overwrite .*a\.png"):
+            planned(inputs, source, out, "auto", True)
+        (out / f"a.{kind}.png").unlink()
     assert planned(inputs, source, out, "auto", False)
     with pytest.raises(ConfigurationError, match="is the input, which would be overwritten"):
         pictures_in(source, source)
+
+
+@pytest.mark.parametrize("kind", ["explained", "blur", "motion"])
+def test_a_photo_of_a_figures_name_is_refused(tmp_path, kind):
+    inputs = photos(tmp_path / "in", "a.jpg", f"a.{kind}.png")
+    with pytest.raises(DataError, match=rf"would both be written to .*a\.{kind}\.png: rename one"):
+        planned(inputs, tmp_path / "in", tmp_path / "out", "auto", True)
+    assert planned(inputs, tmp_path / "in", tmp_path / "out", "auto", False)
 
 
 def test_what_cannot_be_restored_is_listed_and_the_rest_is_restored(tmp_path, capsys):
@@ -145,3 +158,27 @@ def test_nothing_is_said_of_what_cannot_be_seen(tmp_path):
     left, right = tint[:, 40 : column // 2 - 40].mean(), tint[:, column // 2 + 40 : -40].mean()
     assert right > 10 * left
     assert right > 0.1 * max(PREDICTED)
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ({}, ["a.blur.png", "a.explained.png", "a.motion.png", "a.png"]),
+        ({"mask_aware": False}, ["a.explained.png", "a.motion.png", "a.png"]),
+        ({"motion_aware": False}, ["a.blur.png", "a.explained.png", "a.png"]),
+    ],
+)
+def test_what_the_net_says_is_drawn_over_the_whole_photo(tmp_path, monkeypatch, said, written):
+    """Though the maps are kept reduced, and a photo's sides are no multiple of the factor."""
+    monkeypatch.setattr(restoring, "EXPLAINED_PX", 40)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture(58, 77)).save(tmp_path / "in" / "a.png")
+    jobs = planned([tmp_path / "in" / "a.png"], tmp_path / "in", tmp_path / "out", "auto", True)
+    restore_all(jobs, tmp_path / "out", M2AENet(4, [1, 1, 1], 1, [1, 0, 1], predictor_stages=[3], **said))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == written
+    for kind in ("blur", "motion"):
+        if f"a.{kind}.png" in written:
+            figure = read_rgb(tmp_path / "out" / f"a.{kind}.png")
+            factor = 1000 // 77
+            assert figure.shape[1] == 77 * factor
+            assert 58 * factor < figure.shape[0] < 70 * factor

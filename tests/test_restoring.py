@@ -237,7 +237,7 @@ def test_other_errors_are_not_taken_for_it():
 def test_what_a_net_says_is_kept_reduced(monkeypatch):
     net, pixels = small_m2aenet(), scene(130, 200)
     with torch.no_grad():
-        _, probability, motion = net.explain(to_tensor(pixels)[None])
+        _, probability, motion, *_ = net.explain(to_tensor(pixels)[None])
     at_once = Restorer(net, CPU).explain(pixels)
     assert at_once.reduction == 1
     assert np.array_equal(at_once.pixels, Restorer(net, CPU).restore(pixels))

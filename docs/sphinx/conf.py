@@ -26,8 +26,23 @@ FRONT_PAGE = "README"
 
 # The site's table of contents: (caption, pages). A page that is missing here is a warning, and thus an error.
 CONTENTS = (
-    ("Use it", ("docs/photos", "docs/own_data", "docs/data", "docs/training", "docs/clusters", "docs/wandb")),
-    ("Look it up", ("docs/settings", "docs/errors", "docs/papers", "experiments/README", "docs/python")),
+    (
+        "Use it",
+        (
+            "docs/photos",
+            "docs/own_data",
+            "docs/data",
+            "docs/training",
+            "docs/scores",
+            "docs/ablations",
+            "docs/clusters",
+            "docs/wandb",
+        ),
+    ),
+    (
+        "Look it up",
+        ("docs/settings", "docs/errors", "docs/costs", "docs/papers", "experiments/README", "docs/python"),
+    ),
     ("Take part", ("CONTRIBUTING", "CHANGELOG")),
 )
 

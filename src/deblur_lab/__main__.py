@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a network on a dataset, and score it",
     "evaluate": "score a checkpoint on a dataset's test split, by its published protocol",
     "predict": "restore a photo, or a folder of photos, of any size",
+    "profile": "count a network's parameters and multiply-adds, measure its latency and peak memory",
     "report": "gather scores, curves and pictures of runs into one page",
     "data.synthesize": "write a small synthetic dataset in the layout of a real one",
 }

@@ -9,7 +9,7 @@ from deblur_lab.composition import unknown_setting
 from deblur_lab.config import build, configuration_root, faults, own_faults, references, resolved
 from deblur_lab.errors import ConfigurationError, MachineError
 from deblur_lab.kinds import shown
-from deblur_lab.ranges import Count, Natural, Range, Seed
+from deblur_lab.ranges import Count, Natural, Range, Seed, Share
 
 # What each command's own settings must be; those of the classes that it builds stand in their signatures.
 OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -31,6 +31,8 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "pictures": Natural,
         "tlc": Literal["auto", "on", "off", True, False],
         "tlc_size_px": Count | None,
+        "threshold": Share | list[Share] | None,
+        "pruning": Literal["auto", "dense", "pruned"] | None,
         "trusted_packages": list[str],
     },
     "predict": {
@@ -45,11 +47,25 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "tlc": Literal["on", "off", True, False],
         "tlc_size_px": Count | None,
         "explain": bool,
+        "threshold": Share | None,
+        "pruning": Literal["auto", "dense", "pruned"] | None,
         "device": str,
+        "trusted_packages": list[str],
+    },
+    "profile": {
+        "checkpoint": str | None,
+        "size": Any,  # text, looked at in `picture_size_px`
+        "blurred": Share,
+        "device": str,
+        "precision": Literal["32-true", "bf16-mixed"],
+        "repeats": Count | None,
+        "seed": Seed,
+        "output": str | None,
         "trusted_packages": list[str],
     },
     "report": {"runs": str, "output": str | None, "pictures": Natural},
 }
+_LARGEST_SIDE_PX = 65535
 # What is chosen from conf/, or made of that.
 _GROUPS = ("model", "data", "datamodule", "trainer", "logger")
 # Arguments of Lightning's trainer that the commands set, and the setting to give in their place.
@@ -113,6 +129,8 @@ def command_faults(command: str, config: DictConfig) -> list[str]:
         f"{key}._target_ is not set: the class to build is expected"
         for key in groups
         if key not in (*shapeless, "data", "logger") and "_target_" not in settings[key]
+        # Of a recipe's trainer, a profile needs no more than what the rest of the recipe refers to.
+        if (command, key) != ("profile", "trainer")
     ]
     if command in _FITTING and not shapeless:
         found += _FITTING[command](settings)
@@ -176,7 +194,9 @@ def _unread(command: str, config: DictConfig, dataset: str | None) -> list[str]:
         config: composed.
         dataset: which of ``conf/data`` was chosen, if that is known; what it sets need not be referred to.
     """
-    own = _own_keys(command)
+    # What was chosen stands in the configuration of a run, so that its scores can say it.
+    listed = command == "train" and OmegaConf.is_list(config.get("experiment"))
+    own = [*_own_keys(command), *(["experiment"] if listed else [])]
     known = config.copy()
     strange = [str(key) for key in config if key not in own]
     if OmegaConf.is_dict(config.get("data")):
@@ -246,6 +266,9 @@ def _evaluate_fits(settings: Mapping[str, Any]) -> list[str]:
     found = _set_by_us(settings)
     if settings["tlc"] in ("off", False) and settings["tlc_size_px"] is not None:
         found.append(f"tlc_size_px={settings['tlc_size_px']} has no effect with tlc=off: leave one out")
+    threshold = settings["threshold"]
+    if isinstance(threshold, list) and len(set(map(str, threshold))) < max(1, len(threshold)):
+        found.append(f"threshold={threshold}: one or more probabilities are expected, each once")
     return found + _no_loggers(settings)
 
 
@@ -263,10 +286,36 @@ def _predict_fits(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def picture_size_px(size: Any) -> tuple[int, int]:  # noqa: ANN401 - as typed
+    """Width and height that ``size=2152x1436`` stands for.
+
+    Raises:
+        ConfigurationError: it is no such size.
+    """
+    sides = str(size).lower().split("x")
+    if len(sides) == 2 and all(side.isascii() and side.isdecimal() for side in sides):
+        width_px, height_px = map(int, sides)
+        if min(width_px, height_px) >= 1 and max(width_px, height_px) <= _LARGEST_SIDE_PX:
+            return width_px, height_px
+    raise ConfigurationError(
+        f"size={shown(size)}: WIDTHxHEIGHT in pixels is expected, each from 1 to {_LARGEST_SIDE_PX}, as "
+        "size=2152x1436"
+    )
+
+
+def _profile_fits(settings: Mapping[str, Any]) -> list[str]:
+    try:
+        picture_size_px(settings["size"])
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
+
+
 _FITTING: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "train": _train_fits,
     "evaluate": _evaluate_fits,
     "predict": _predict_fits,
+    "profile": _profile_fits,
 }
 
 

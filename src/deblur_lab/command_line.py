@@ -86,8 +86,10 @@ def _run(command: str, job: Callable[[DictConfig], None]) -> None:
         quoted = _spread(command, quoted)
     if any(setting.startswith("resume=") and setting != "resume=null" for setting in quoted):
         # What is composed here is not what the run that goes on has (data.root, say): it judges for itself.
-        quoted = [f"++{setting}" if re.match(r"\w+\.[\w.]+=", setting) else setting for setting in quoted]
-    jobs = [] if flags.hydra_help or flags.shell_completion else _checked(command, quoted, flags)
+        quoted = [_forced(setting) for setting in quoted]
+    jobs: list[list[str]] = []
+    if not flags.hydra_help and not flags.shell_completion:
+        quoted, jobs = _checked(command, quoted, flags)
 
     sys.argv = [typed[0], *flag_words, *quoted]
     composed = hydra.main(
@@ -114,6 +116,10 @@ def _run(command: str, job: Callable[[DictConfig], None]) -> None:
             try:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     _announce_job(config, jobs)
+                names = experiments.chosen(HydraConfig.get().overrides.task)
+                if names:
+                    with open_dict(config):
+                        config[experiments.GROUP] = names
                 job(config)
             except SystemExit as ended:
                 # Lightning makes an exit code of 1 of Ctrl-C.
@@ -203,8 +209,8 @@ def _spread(command: str, settings: Sequence[str]) -> list[str]:
     return [re.sub(r"^output=(?!null$)", "hydra.sweep.dir=", setting) for setting in settings]
 
 
-def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[list[str]]:
-    """The settings of each job, of which there is one if no sweep is asked for.
+def _checked(command: str, settings: Sequence[str], flags: Namespace) -> tuple[list[str], list[list[str]]]:
+    """The settings to run with, and those of each job, of which there is one if no sweep is asked for.
 
     Raises:
         ConfigurationError: with every fault in them.
@@ -213,6 +219,12 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[li
     folder = None if flags.config_dir is None else Path(flags.config_dir)
     with composing(command, folder) as composer:
         parsed, found = composer.parse(settings)
+        if flags.multirun:
+            parsed, told = composer.with_sweep(parsed)
+            found += told
+            # What is swept over is written out; Hydra, which runs the jobs, shall not look for it again.
+            settings = [_forced(str(override.input_line)) for override in parsed]
+            settings.append("hydra.sweeper.params=null")
         jobs = composer.jobs(parsed, flags.multirun)
         configs: list[DictConfig] = []
         for job in jobs:
@@ -221,8 +233,10 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[li
             if config is None:
                 continue
             configs.append(config)
-            found += trust_faults(config, job)
+            found += trust_faults(config, composer.typed(job))
             if not shown_alone and (command != "train" or config.resume is None):
+                if not told:
+                    found += _sweeps_in_vain(composer.not_swept(config, job), job, flags.multirun)
                 # Its imports take seconds: not before --help has been answered.
                 from deblur_lab.checks import command_faults
 
@@ -236,7 +250,27 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> list[li
     lines = list(dict.fromkeys(found))
     if lines:
         raise ConfigurationError("\n       ".join(lines))
-    return jobs
+    return list(settings), jobs
+
+
+def _forced(setting: str) -> str:
+    """A setting that is set whether there is one of its key or not.
+
+    Hydra composes a sweep once without what is swept over, where there need be no ``data.root``, say; that
+    the jobs have it has been checked then.
+    """
+    return f"++{setting}" if re.match(r"(?!hydra\.)\w+\.[\w.]+=", setting) else setting
+
+
+def _sweeps_in_vain(keys: Sequence[str], job: Sequence[str], sweeps: bool) -> list[str]:
+    """That an experiment sweeps over settings of which a run was given no value, in one line if so."""
+    if not keys:
+        return []
+    names = ",".join(experiments.chosen(job)) or "..."
+    what = f"experiment={names} sweeps over {', '.join(keys)}"
+    if sweeps:
+        return [f"{what}, as do others that it is swept with: give one of them at a time"]
+    return [f"{what}: add -m, or give one value of each"]
 
 
 def _announce_job(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:

@@ -26,6 +26,9 @@ _ELSEWHERE: Mapping[tuple[str, str], str] = {
     ("predict", "model"): "the checkpoint knows its model",
     ("predict", "data"): "give the photo, or the folder of photos, as input=",
     ("predict", "trainer"): "choose device=cpu or device=cuda",
+    ("profile", "data"): "give the size of a picture, as size=2152x1436",
+    ("profile", "experiment"): "choose model=, and set what differs, as model.net.width=64",
+    ("profile", "trainer"): "choose device=cpu or device=cuda, and precision=",
 }
 
 
@@ -51,11 +54,35 @@ def trust_faults(config: DictConfig, typed: Sequence[str]) -> list[str]:
         target = str(OmegaConf.select(config, f"hydra.{key}._target_"))
         if not target.startswith(("hydra._internal.core_plugins.", "hydra_plugins.")):
             found.append(f"hydra.{key}._target_={target} is none of Hydra's: choose hydra/{key}=basic")
+    if OmegaConf.select(config, "hydra.mode") is not None:
+        found.append("hydra.mode is set: leave it out, and add -m to run a sweep")
     opened = config.get("trusted_packages") or []
     if opened and not any(re.match(r"\+*trusted_packages=", setting) for setting in typed):
         names = ",".join(map(str, opened))
         found.append(f"trusted_packages=[{names}] stands in a YAML: type it, if you trust their code")
     return found
+
+
+# Where a YAML says, in Hydra's way, what it sweeps over; and what is not its to say.
+_SWEEP = "hydra.sweeper.params."
+_NOT_SWEPT = ("hydra", "trusted_packages", "output", "resume", experiments.GROUP)
+
+
+def _sweep_of(config: DictConfig) -> dict[str, str]:
+    """What the YAMLs of a configuration sweep over: values as they are typed, by setting."""
+    params = OmegaConf.select(config, _SWEEP.rstrip("."))
+    # References are to the settings of the run: `${model.loss.mask},0` is what there is, and without.
+    return {} if params is None else {str(key): str(params[key]) for key in params}
+
+
+def _as_written(value: str) -> str:
+    """A value of a sweep as a person writes it: Hydra has True for true."""
+    return value.lower() if value in ("True", "False") else value
+
+
+def _key(override: Override) -> str:
+    """What an override sets, as it is looked up."""
+    return override.get_key_element().lstrip("+~")
 
 
 class Composer:
@@ -74,6 +101,7 @@ class Composer:
         self._search = (
             [] if folder is None else [f"hydra.searchpath=[{_quoted(f'file://{folder.absolute()}')}]"]
         )
+        self._swept: list[Override] = []
 
     def parse(self, settings: Sequence[str]) -> tuple[list[Override], list[str]]:
         """What can be read of the settings, choices of YAMLs first, and a line for each that cannot.
@@ -111,17 +139,72 @@ class Composer:
             parsed.append(override)
         typed: dict[str, Override] = {}
         for override in parsed:
-            key = override.get_key_element().lstrip("+~")
+            key = _key(override)
             other = typed.setdefault(key, override)
             if other.input_line != override.input_line:
                 found.append(f"{key} is given twice, as {other.input_line} and as {override.input_line}")
         # A setting may be one that another choice of YAML has.
         return sorted(typed.values(), key=lambda override: not self._is_group(override)), found
 
+    def with_sweep(self, parsed: Sequence[Override]) -> tuple[list[Override], list[str]]:
+        """The settings of a sweep: the values that the chosen YAMLs sweep over, and what was typed.
+
+        What a YAML sweeps over stands in its ``hydra.sweeper.params``, as Hydra has it: a setting, and its
+        values as they would be typed after ``-m``. A setting that is typed is not swept over. What follows
+        in the list wins, and varies the fastest.
+
+        Args:
+            parsed: what was typed, as `parse` gives it.
+
+        Returns:
+            All settings, and a line for each sweep that cannot be.
+        """
+        alone = [str(override.input_line) for override in parsed if not override.is_discrete_sweep()]
+        config = self.compose(alone)[0]  # what does not fit is met again where the jobs are composed
+        if config is None:
+            return list(parsed), []
+        try:
+            values = _sweep_of(config)
+        except OmegaConfBaseException as error:
+            return list(parsed), [explain(error)]
+        typed = {_key(override) for override in parsed}
+        parser, found = OverridesParser.create(config_loader=self._loader), []
+        for key, value in values.items():
+            if key in typed:
+                continue
+            setting = f"{key}={value}"
+            if key.lstrip("+~").partition(".")[0] in _NOT_SWEPT:
+                found.append(f"hydra.sweeper.params.{key}: a YAML cannot sweep over it: take it out")
+                continue
+            try:
+                self._swept.append(parser.parse_override(setting))
+            except HydraException:
+                found.append(f"hydra.sweeper.params.{key}={value} cannot be read: {_how_to_type(setting)}")
+        # Not by value: a choice of a YAML goes first, be it typed or swept over.
+        return sorted([*self._swept, *parsed], key=lambda override: not self._is_group(override)), found
+
+    def not_swept(self, config: DictConfig, settings: Sequence[str]) -> list[str]:
+        """What a YAML sweeps over in vain, as a run has not been given one value of it.
+
+        Args:
+            config: of the run.
+            settings: of the run.
+        """
+        given = {setting.lstrip("+~").partition("=")[0] for setting in settings}
+        try:
+            return [key for key in _sweep_of(config) if key.lstrip("+~") not in given]
+        except OmegaConfBaseException as error:
+            return [explain(error)]
+
+    def typed(self, settings: Sequence[str]) -> list[str]:
+        """Those settings of a run that no YAML swept over: a person typed them."""
+        swept = {_key(override) for override in self._swept}
+        return [setting for setting in settings if setting.lstrip("+~").partition("=")[0] not in swept]
+
     def jobs(self, parsed: Sequence[Override], sweep: bool) -> list[list[str]]:
         """The settings of each run: of all combinations, if several values are given to sweep over."""
         each = [
-            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            [f"{override.get_key_element()}={_as_written(v)}" for v in override.sweep_string_iterator()]
             if sweep and override.is_discrete_sweep()
             else [str(override.input_line)]
             for override in parsed
@@ -151,7 +234,8 @@ class Composer:
                 kept.append(setting)
             except Exception as error:
                 override = OverridesParser.create(config_loader=self._loader).parse_override(setting)
-                found.append(self._fault(override, error, config))
+                fault = self._fault(override, error, config)
+                found += [fault] if self.typed([setting]) else self.place([fault], kept)
         return config, kept, found
 
     def place(self, faults: Sequence[str], settings: Sequence[str]) -> list[str]:
@@ -176,7 +260,8 @@ class Composer:
         overrides = [*settings, *self._search]
         defaults = self._loader.compute_defaults_list(self._command, overrides, RunMode.RUN).defaults
         roots = [configuration_root(), *([self._folder] if self._folder else [])]
-        typed = {setting.lstrip("+~").partition("=")[0] for setting in settings}
+        swept = {_key(override) for override in self._swept}
+        typed = {setting.lstrip("+~").partition("=")[0] for setting in settings} - swept
         files = []
         for default in defaults:
             path = next((p for root in roots if (p := root / f"{default.config_path}.yaml").is_file()), None)
@@ -190,6 +275,8 @@ class Composer:
             inside = dotted_keys(OmegaConf.load(path))
             prefix = f"{default.package}." if default.package not in (None, "", "_global_") else ""
             keys = {f"{prefix}{key}" for key in inside}
+            # What it sweeps over it sets.
+            keys |= {key.removeprefix(_SWEEP) for key in keys if key.startswith(_SWEEP)} & swept
             # What is typed wins over a file, and is then the fault of what it is a part of.
             files.append(
                 (path, {key for key in keys if not any(f"{t}.".startswith(f"{key}.") for t in typed)})

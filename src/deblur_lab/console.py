@@ -31,6 +31,8 @@ def say(line: str) -> None:
 def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
     """Print, for each dataset, the means of the blurry input, of the restored pictures, and the gain.
 
+    Below it, where there are such: how well blur is detected and motion told, and the scores by threshold.
+
     Args:
         results: as `deblur_lab.callbacks.Scores` gathers them.
     """
@@ -55,6 +57,58 @@ def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
         for name, count in left_out.items():
             why = "no mask, no blurred pixel, or too small"
             say(f"{name}: {count} of {result['images']} images have none ({why}) and are left out")
+        _print_findings(result)
+        _print_thresholds(result)
+
+
+def _print_findings(result: Mapping[str, Any]) -> None:
+    """What the network said of blur and motion, held against the truth."""
+    blur, motion = result.get("blur_detection"), result.get("motion")
+    if blur is not None:
+        table = Table(title=f"{result['dataset']}: blur mask at threshold {blur['threshold']:g}")
+        names = ("precision", "recall", "f1", "iou", "calibration_error")
+        for name in names:
+            table.add_column({"f1": "F1", "iou": "IoU"}.get(name, name.replace("_", " ")), justify="right")
+        table.add_row(*(_number(blur[name], 3) for name in names))
+        _console.print(table)
+    if motion is not None:
+        table = Table(title=f"{result['dataset']}: end-point error (px)")
+        table.add_column("pixels")
+        for column in ("no motion", "predicted", "gain"):
+            table.add_column(column, justify="right")
+        for title, prefix in (("blurred", ""), ("blurred and moving", "moving_")):
+            zero, error = motion[f"{prefix}zero_epe_px"], motion[f"{prefix}epe_px"]
+            table.add_row(title, _number(zero, 2), _number(error, 2), _number(zero - error, 2, "+"))
+        _console.print(table)
+    selected, dilated = result.get("selected_share"), result.get("dilated_share")
+    if selected is not None and dilated is not None:
+        say(
+            f"mask at threshold {result['threshold']:g}: {selected:.1%} of the pixels selected, "
+            f"{dilated:.1%} dilated by their neighbours"
+        )
+
+
+def _print_thresholds(result: Mapping[str, Any]) -> None:
+    """A row a threshold, if several were scored."""
+    rows = result.get("thresholds", ())
+    if not rows:
+        return
+    table = Table(title=f"{result['dataset']}: scores by threshold")
+    for column in ("threshold", "selected", "dilated"):
+        table.add_column(column, justify="right")
+    for name in rows[0]["scores"]:
+        table.add_column(SCORE_TITLES.get(name, name), justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row['threshold']:g}",
+            *(f"{row[name]:.1%}" for name in ("selected_share", "dilated_share")),
+            *(_number(value, 2 if name.endswith("_db") else 4) for name, value in row["scores"].items()),
+        )
+    _console.print(table)
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{value:{sign}.{digits}f}"
 
 
 def quieten() -> None:

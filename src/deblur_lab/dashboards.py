@@ -183,6 +183,9 @@ class WeightsAndBiases(Logger):
                 for name, value in scores.items():
                     if _number(value) is not None:
                         summary[f"{prefix}{infix}{name}"] = value
+            for name, value in _findings(result).items():
+                if _number(value) is not None:
+                    summary[f"{prefix}{name}"] = value
         self._order("summary", summary)
 
     @rank_zero_only
@@ -479,3 +482,18 @@ class _Recorder:
 def _number(value: float | None) -> float | None:
     """A finite number, or None."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def _findings(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a result says of masks and motion, and of other thresholds, each number under a name."""
+    blur, motion = result.get("blur_detection", {}), result.get("motion", {})
+    found = {name: result.get(name) for name in ("threshold", "selected_share", "dilated_share")}
+    found |= {f"blur_{name}": blur.get(name) for name in ("precision", "recall", "f1", "iou")}
+    found["blur_calibration_error"] = blur.get("calibration_error")
+    for name in ("epe_px", "zero_epe_px", "moving_epe_px", "moving_zero_epe_px"):
+        found[name] = motion.get(name)
+    for at in result.get("thresholds", ()):
+        place = f"threshold_{at['threshold']:g}"
+        found |= {f"{place}/{name}": at[name] for name in ("selected_share", "dilated_share")}
+        found |= {f"{place}/{name}": value for name, value in at["scores"].items()}
+    return found

@@ -3,13 +3,15 @@
 import contextlib
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig
+from torch import nn
 
 from deblur_lab.callbacks import Bars, Converter, Pictures, Scores
 from deblur_lab.checkpoints import load_net
@@ -21,16 +23,19 @@ from deblur_lab.data import DeblurDataModule
 from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.folder_lock import kept_for_this_run
 from deblur_lab.logs import Dashboard, dashboards, recorded
+from deblur_lab.models import M2AENet
 from deblur_lab.models.published import PUBLISHED_PATCH_PX
 from deblur_lab.processes import Stop, together
 from deblur_lab.provenance import provenance
-from deblur_lab.tasks import EvaluationTask
+from deblur_lab.tasks import EvaluationTask, mask_threshold, require_masks
 
 _CONVERTER = {"auto": None, "on": True, True: True, "off": False, False: False}
 
 
 def evaluate(config: DictConfig) -> None:
     """Score a checkpoint; write ``scores.json``, ``scores.csv`` and ``pictures/``.
+
+    With several thresholds, ``thresholds.csv`` and ``thresholds.png`` too.
 
     Args:
         config: ``conf/evaluate.yaml``, composed and checked (`deblur_lab.command_line.run`).
@@ -45,6 +50,7 @@ def evaluate(config: DictConfig) -> None:
 
     checkpoint = Path(settings["checkpoint"])
     net, record = load_net(checkpoint, trusted)
+    thresholds = _thresholds(settings, net, checkpoint)
     datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
     for line in datamodule.describe("test"):
         say(line)
@@ -67,19 +73,21 @@ def evaluate(config: DictConfig) -> None:
         **trained,
         "seed": settings["seed"],
         "precision": settings["trainer"]["precision"],
+        **({} if mask_threshold(net) is None else {"pruning": getattr(net, "pruning", None)}),
         **made_by,
     }
     config.output = str(folder)  # where loggers write, too
     loggers = _loggers(plain(config)["logger"], trusted)
     converter = Converter(size_px, _CONVERTER[settings["tlc"]])
     scores = Scores(converter, folder, about)
+    pictures = Pictures(folder / "pictures", settings["pictures"])
     stop = Stop()
     node = {
         **settings["trainer"],
         "callbacks": [
             converter,
             scores,
-            Pictures(folder / "pictures", settings["pictures"]),
+            pictures,
             stop,
             Bars(leave=True),
         ],
@@ -100,7 +108,10 @@ def evaluate(config: DictConfig) -> None:
             recorded(loggers, {**settings, **trained, "provenance": made_by}, stopped=lambda: stop.exit_code),
             together(trainer, stop, _remedy(trainer)),
         ):
-            trainer.test(EvaluationTask(net), datamodule, verbose=False)
+            task = EvaluationTask(net)
+            if thresholds:
+                scores.others = _at_others(thresholds, trainer, task, datamodule, scores, pictures)
+            trainer.test(task, datamodule, verbose=False)
             for dashboard in dashboards(loggers):
                 dashboard.log_scores(scores.results)
     except UserError:
@@ -113,7 +124,60 @@ def evaluate(config: DictConfig) -> None:
         say(f"stopped by {stop.cause}: nothing was scored")
         sys.exit(ended.code or stop.exit_code)
     print_scores(scores.results)
-    say(f"scores.json, scores.csv and pictures/ are in {folder}")
+    files = ["scores.json", "scores.csv", *(["thresholds.csv", "thresholds.png"] if thresholds else [])]
+    say(f"{', '.join(files)} and pictures/ are in {folder}")
+
+
+def _thresholds(settings: Mapping[str, Any], net: nn.Module, checkpoint: Path) -> list[float]:
+    """Set a network as `threshold=` and `pruning=` say.
+
+    Returns:
+        The thresholds to be scored, that of the main results first; nothing if only one is wanted, which the
+        network then has.
+
+    Raises:
+        ConfigurationError: the network has nothing to set.
+    """
+    threshold, pruning = settings["threshold"], settings["pruning"]
+    require_masks(net, str(checkpoint), threshold=threshold, pruning=pruning)
+    own = mask_threshold(net)
+    if own is None:
+        return []
+    masking = cast(M2AENet, net)
+    if pruning is not None:
+        masking.pruning = pruning
+    if threshold is None:
+        return []
+    several = threshold if isinstance(threshold, list) else [threshold]
+    main = own if own in several else several[0]
+    masking.threshold = main
+    return [main, *(other for other in several if other != main)] if isinstance(threshold, list) else []
+
+
+def _at_others(
+    thresholds: Sequence[float],
+    trainer: L.Trainer,
+    task: EvaluationTask,
+    datamodule: DeblurDataModule,
+    scores: Scores,
+    pictures: Pictures,
+) -> list[list[dict[str, Any]]]:
+    """Score at all thresholds but the first, a pass over the data each, without files and pictures.
+
+    Returns:
+        The results of each.
+    """
+    net = cast(M2AENet, task.net)
+    folder, count = scores.folder, pictures.count
+    results = []
+    for number, threshold in enumerate(thresholds[1:], start=1):
+        say(f"threshold {threshold:g} ({number} of {len(thresholds)})")
+        net.threshold, scores.folder, pictures.count = threshold, None, 0
+        trainer.test(task, datamodule, verbose=False)
+        results.append(scores.results)
+    net.threshold, scores.folder, pictures.count = thresholds[0], folder, count
+    say(f"threshold {thresholds[0]:g} ({len(thresholds)} of {len(thresholds)})")
+    return results
 
 
 def _remove_if_empty(folder: Path) -> None:

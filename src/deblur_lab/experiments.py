@@ -1,9 +1,11 @@
 """Lets ``experiment=NAME`` find ``experiments/NAME.yaml``, which lies beside ``conf``, not in it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -88,3 +90,18 @@ def register() -> None:
     """Make both known to Hydra."""
     Plugins.instance().register(ExperimentsSource)
     Plugins.instance().register(ExperimentsSearchPath)
+
+
+def chosen(settings: Iterable[str]) -> list[str]:
+    """The experiments that settings choose: one (``experiment=demo``), or several in a list.
+
+    Args:
+        settings: of one run, as they are typed.
+    """
+    parser = OverridesParser.create()
+    for setting in settings:
+        if setting.lstrip("+").startswith(f"{GROUP}="):
+            value = parser.parse_override(setting).value()
+            names = value if isinstance(value, list) else [value]
+            return [str(name) for name in names if name is not None]
+    return []

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,8 +36,12 @@ from deblur_lab.images.photos import (
     write_photo,
     written_kind,
 )
-from deblur_lab.pictures import explained_panel
+from deblur_lab.pictures import blur_figure, explained_panel, motion_figure
 from deblur_lab.restoring import Explained, Restorer, can_explain, converter, device_named
+from deblur_lab.tasks import require_masks
+
+FIGURE_ENDINGS = (".explained.png", ".blur.png", ".motion.png")
+"""Of the files in `Figures`, after the photo's name."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,32 @@ class Job:
         source: Its file.
         target: The file of the restored photo.
         kind: Of that file.
-        explained: The file of what the net says of it, if that is wanted.
+        figures: The files of what the net says of it, if that is wanted.
     """
 
     source: Path
     target: Path
     kind: Kind
-    explained: Path | None
+    figures: "Figures | None"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that may be written."""
+        return (self.target, *(self.figures or ()))
+
+
+class Figures(NamedTuple):
+    """The files of what the net says of a photo; those of what it does not say are not written.
+
+    Attributes:
+        panel: The photo, the restored one, blur and motion side by side.
+        blur: Where blur is predicted, over the photo.
+        motion: Which motion is, likewise.
+    """
+
+    panel: Path
+    blur: Path
+    motion: Path
 
 
 @dataclass
@@ -100,6 +123,11 @@ def predict(config: DictConfig) -> None:
     device = device_named(settings["device"])
     net, record = load_net(Path(settings["checkpoint"]), tuple(settings["trusted_packages"]))
     net.to(device)
+    masking = {"threshold": settings["threshold"], "pruning": settings["pruning"]}
+    require_masks(net, quoted(Path(settings["checkpoint"])), **masking)
+    for key, value in masking.items():
+        if value is not None:
+            setattr(net, key, value)
     if settings["explain"] and not can_explain(net):
         raise ConfigurationError(f"explain=true: {type(net).__name__} cannot say where it sees blur")
     restorer = Restorer(net, device, tile_px=settings["tile_px"], overlap_px=settings["overlap_px"], say=say)
@@ -156,10 +184,10 @@ def planned(inputs: Sequence[Path], source: Path, folder: Path, form: str, expla
     for path in inputs:
         kind: Kind = written_kind(path) if form == "auto" else "jpeg" if form == "jpeg" else "png"
         target = folder / (path.relative_to(source) if path != source else path.name)
-        explained = _named(target, ".explained.png") if explain else None
+        figures = Figures(*(_named(target, ending) for ending in FIGURE_ENDINGS)) if explain else None
         if target.suffix.lower() not in (JPEG_SUFFIXES if kind == "jpeg" else {".png"}):
             target = _named(target, ".jpg" if kind == "jpeg" else ".png")
-        jobs.append(Job(path, target, kind, explained))
+        jobs.append(Job(path, target, kind, figures))
     _refuse_collisions(jobs, folder)
     return jobs
 
@@ -173,15 +201,15 @@ def _named(path: Path, suffix: str) -> Path:
 def _refuse_collisions(jobs: Sequence[Job], folder: Path) -> None:
     photos = {identity: job.source for job in jobs if (identity := _identity(job.source)) is not None}
     taken: dict[Path, Path] = {}
-    collisions = []
+    collisions: dict[tuple[Path, Path], str] = {}
     for job in jobs:
-        for target in (job.target, job.explained):
-            if target is None:
-                continue
+        for target in job.files:
             if target in taken:
-                collisions.append(
+                # Of two photos one line, though more than one of their files would collide.
+                collisions.setdefault(
+                    (taken[target], job.source),
                     f"{quoted(taken[target])} and {quoted(job.source)} would both be written to "
-                    f"{quoted(target)}: rename one"
+                    f"{quoted(target)}: rename one",
                 )
                 continue
             taken[target] = job.source
@@ -191,7 +219,7 @@ def _refuse_collisions(jobs: Sequence[Job], folder: Path) -> None:
                     f"output={quoted(folder)} would overwrite {quoted(overwritten)}: name another folder"
                 )
     if collisions:
-        raise DataError("\n       ".join(collisions))
+        raise DataError("\n       ".join(collisions.values()))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -279,7 +307,7 @@ def _restore(
     photo = read_photo(job.source, max_pixels=settings["max_pixels"])
     try:
         pixels, explained = shown(photo), None
-        if job.explained is None:
+        if job.figures is None:
             pixels = restorer.restore(pixels, progress)
         else:
             explained = restorer.explain(pixels, progress)
@@ -287,8 +315,8 @@ def _restore(
         restored = restored_photo(photo, pixels)
         _make_folder(job.target.parent)
         notes = write_photo(job.target, restored, job.kind, jpeg_quality=settings["jpeg_quality"])
-        if explained is not None and job.explained is not None:
-            write_png(job.explained, _panel(photo, restored, explained))
+        if explained is not None and job.figures is not None:
+            _write_figures(job.figures, photo, restored, explained)
     except DivergedError as error:
         raise DivergedError(f"{quoted(job.source)}: {error}") from error
     except MemoryError as error:
@@ -299,8 +327,8 @@ def _restore(
     return replace(restored, notes=photo.notes + notes)
 
 
-def _panel(photo: Photo, restored: Photo, explained: Explained) -> NDArray[np.uint8]:
-    """Photo, restored photo, blur and motion side by side."""
+def _write_figures(files: Figures, photo: Photo, restored: Photo, explained: Explained) -> None:
+    """Write what the net says of a photo, side by side and each by itself over the whole photo."""
     reduction = explained.reduction
     before, after = _reduced(photo, reduction), _reduced(restored, reduction)
     probability, motion = explained.probability, explained.motion
@@ -311,12 +339,19 @@ def _panel(photo: Photo, restored: Photo, explained: Explained) -> NDArray[np.ui
         visible = torch.from_numpy(cv2.resize(opaque, size, interpolation=cv2.INTER_AREA))
         probability = None if probability is None else probability * visible
         motion = None if motion is None else motion * visible
-    return explained_panel(before, after, probability, motion, reduction=reduction)
+    write_png(files.panel, explained_panel(before, after, probability, motion, reduction=reduction))
+    whole = _reduced(photo, 1)
+    if probability is not None:
+        write_png(files.blur, blur_figure(whole, probability, reduction=reduction))
+    if motion is not None:
+        write_png(files.motion, motion_figure(whole, motion, probability, reduction=reduction))
 
 
 def _reduced(photo: Photo, reduction: int) -> NDArray[np.uint8]:
     """8-bit RGB over white, smaller by a whole factor, rounded up."""
     pixels = np.ascontiguousarray(eight_bits(over_white(photo).pixels))
+    if reduction == 1:
+        return pixels.astype(np.uint8, copy=False)
     width, height = (-(-side // reduction) for side in photo.size)
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 

@@ -32,6 +32,16 @@ def hardware(accelerator: str = "auto") -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
+def processor() -> str:
+    """The CPU's model, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
 def commit() -> str | None:
     """The commit of the source tree that this package runs from, ``+changes`` if it was edited, or None."""
     root = configuration_root()

@@ -18,6 +18,27 @@ from deblur_lab.saving import BEST, LAST, PREVIOUS
 from deblur_lab.writing import replacing, writing
 
 ASIDE = "aside.ckpt"
+# What a resumed run may do differently without becoming another run.
+CHANGEABLE_ON_RESUME = (
+    "checkpoint_every_steps",
+    "data.check_files",
+    "data.follow_links",
+    "data.micro_batch_size",
+    "data.num_workers",
+    "data.root",
+    "data.skip_unreadable",
+    "data.worker_timeout_s",
+    "data.gopro_root",
+    "data.reloblur_root",
+    "evaluate",
+    "logger",
+    "pictures",
+    "trusted_packages",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.log_every_n_steps",
+    "trainer.num_nodes",
+)
 
 
 @dataclass(frozen=True)
@@ -231,7 +252,7 @@ def require_same_settings(
             name: value
             for key, node in config.items()
             if key not in _NOT_OF_THE_RUN
-            for name, value in _plain_leaves(node, key).items()
+            for name, value in plain_leaves(node, key).items()
             if not _may_change(name, changeable) and not _FOLLOWS_WHAT_MAY_CHANGE.fullmatch(name)
         }
         for config in (reached.record.get("config", settings), settings)
@@ -270,10 +291,10 @@ def _leaves(config: DictConfig, key: str) -> dict[str, Any]:
     node = OmegaConf.select(config, key, throw_on_missing=False, throw_on_resolution_failure=False)
     if not OmegaConf.is_config(node):
         return {key: node} if _holds(config, key) else {}
-    return _plain_leaves(OmegaConf.to_container(node, resolve=False), key)
+    return plain_leaves(OmegaConf.to_container(node, resolve=False), key)
 
 
-def _plain_leaves(node: Any, key: str) -> dict[str, Any]:  # noqa: ANN401 - any node
+def plain_leaves(node: Any, key: str) -> dict[str, Any]:  # noqa: ANN401 - any node
     """The values below a node, by their full keys; a list of values counts as one."""
     found: dict[str, Any] = {}
 

@@ -36,6 +36,7 @@ from deblur_lab.logs import MetricsFile, dashboards, recorded
 from deblur_lab.processes import Stop, together
 from deblur_lab.provenance import provenance
 from deblur_lab.run_folders import (
+    CHANGEABLE_ON_RESUME,
     Reached,
     claim,
     make_free,
@@ -49,28 +50,6 @@ from deblur_lab.run_folders import (
 )
 from deblur_lab.saving import LAST, AtomicCheckpoints, BestCheckpoint, LastCheckpoint, require_room
 from deblur_lab.tasks import RestorationTask
-
-# What a resumed run may do differently without becoming another run.
-CHANGEABLE_ON_RESUME = (
-    "checkpoint_every_steps",
-    "data.check_files",
-    "data.follow_links",
-    "data.micro_batch_size",
-    "data.num_workers",
-    "data.root",
-    "data.skip_unreadable",
-    "data.worker_timeout_s",
-    "data.gopro_root",
-    "data.reloblur_root",
-    "evaluate",
-    "logger",
-    "pictures",
-    "trusted_packages",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.log_every_n_steps",
-    "trainer.num_nodes",
-)
 
 
 def train(config: DictConfig) -> None:
@@ -121,6 +100,7 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
     made_by = provenance(settings["trainer"]["accelerator"])
     about = {
         "checkpoint": str(_last(folder)),
+        "experiment": settings.get("experiment", []),
         "seed": settings["seed"],
         "max_steps": settings["trainer"]["max_steps"],
         "precision": settings["trainer"]["precision"],

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -110,6 +112,13 @@ def replacing(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:  # 
             temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all; numbers that are not finite become null, which JSON can hold."""
+    text = json.dumps(_finite(contents), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as file:
+        file.write(text)
+
+
 def temporary_of(path: Path) -> Path:
     """Where a file is written before it takes its name."""
     return path.with_name(f".{path.name}.tmp")
@@ -136,3 +145,11 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -35,6 +35,7 @@ server.set_forkserver_preload(
         "deblur_lab.training",
         "deblur_lab.evaluation",
         "deblur_lab.prediction",
+        "deblur_lab.profiling",
         "deblur_lab.reporting",
         __name__,
     ]

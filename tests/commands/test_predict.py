@@ -15,7 +15,7 @@ from tests.commands.processes import Running, forked, python_m
 from tests.images.profiles import cmyk_profile
 from tests.images.test_files import raw_png
 from tests.images.test_photos import png16
-from tests.nets import checkpoint_of, lively
+from tests.nets import checkpoint_of, lively, small_m2aenet
 
 PREDICT = "deblur_lab.predict"
 NAME = "Foto (1) [raw] a=b, it's 写真 ü.v2"
@@ -135,7 +135,8 @@ def test_a_photo_in_tiles_with_what_the_network_sees(tmp_path, photo, checkpoint
         cwd=tmp_path,
     ).succeeded()
     assert "1 of 1 restored" in said.stdout
-    assert {path.name for path in output.iterdir()} == {f"{NAME}.JPG", f"{NAME}.explained.png"}
+    figures = {f"{NAME}.{kind}.png" for kind in ("explained", "blur", "motion")}
+    assert {path.name for path in output.iterdir()} == {f"{NAME}.JPG", *figures}
     assert Image.open(output / f"{NAME}.JPG").size == (47, 61)
     panel = Image.open(output / f"{NAME}.explained.png")
     assert panel.width > 4 * 47 * 8
@@ -292,3 +293,24 @@ def test_what_was_restored_before_is_not_restored_again(tmp_path, photo, checkpo
             PREDICT, f"checkpoint={checkpoint}", "input=.", f"output={output}", cwd=photo.parent
         ).succeeded()
         assert "1 of 1 restored" in ended.stdout
+
+
+def test_the_mask_of_the_net_can_be_set(tmp_path, photo):
+    """Its threshold changes what is restored; how it is computed does not."""
+    sizes = {"width": 4, "encoder_blocks": [1, 1, 1], "middle_blocks": 1, "decoder_blocks": [1, 0, 1]}
+    checkpoint = checkpoint_of(small_m2aenet(), tmp_path / "m2aenet.ckpt", **sizes, predictor_stages=[3])
+    made = {}
+    for name, setting in {"own": "device=cpu", "dense": "pruning=dense", "all": "threshold=0"}.items():
+        typed = (f"checkpoint={checkpoint}", f"input={photo}", f"output={name}", setting)
+        forked(PREDICT, *typed, cwd=tmp_path).succeeded()
+        (path,) = (tmp_path / name).iterdir()
+        made[name] = np.asarray(Image.open(path)).astype(int)
+    assert np.abs(made["own"] - made["dense"]).max() <= 1
+    assert np.abs(made["dense"] - made["all"]).max() > 1
+
+
+def test_a_net_without_masks_has_none_to_set(tmp_path, photo):
+    torch.save({"params": NAFNet(4, [1, 1], 1, [1, 1]).state_dict()}, tmp_path / "naf.pth")
+    typed = ("checkpoint=naf.pth", f"input={photo}", "output=out", "threshold=0.3")
+    told = forked(PREDICT, *typed, cwd=tmp_path).failed(2)
+    assert told == "threshold=0.3: the NAFNet of naf.pth predicts no mask of the blur: leave threshold out"

@@ -1,9 +1,11 @@
 """Runs, gathered into a page and tables."""
 
+import json
 import re
 import shutil
+import statistics
 
-from tests.commands.processes import forked
+from tests.commands.processes import TINY, forked
 from tests.commands.runs import results_of
 
 
@@ -47,7 +49,7 @@ def test_several_runs_and_evaluations_and_scores_that_do_not_exist(own_run, tmp_
 def test_what_a_run_left_damaged_is_named(own_run):
     pictures, curves, scores = own_run / "pictures", own_run / "metrics.csv", own_run / "scores.json"
     damage = {
-        scores: ('{"results": [{}]}', f"{scores} was not written by deblur_lab: its results lack 'scores'"),
+        scores: ('{"results": [{}]}', f"{scores} was not written by deblur_lab: its results lack 'dataset'"),
         curves: ("step,train/loss\n1,x\n", f"{curves} is damaged: could not convert string to float"),
         next(pictures.glob("*.png")): ("no picture", f"{next(pictures.glob('*.png'))} cannot be read as a "),
     }
@@ -58,3 +60,37 @@ def test_what_a_run_left_damaged_is_named(own_run):
         assert ended.failed(3).startswith(told)
         assert not (own_run / "report.html").exists()
         path.write_bytes(whole)
+
+
+def test_a_table_of_the_paper_is_one_command_and_its_runs_are_put_side_by_side(datasets, tmp_path):
+    typed = ["experiment=m2aenet/mask_loss", "data=folder", f"data.root={datasets / 'folder'}", *TINY]
+    typed += ["trainer.max_steps=2", "val_every_steps=2", "pictures=0", "output=sweep"]
+    said = forked("deblur_lab.train", "-m", *typed, "seed=0,1", cwd=tmp_path).succeeded().stdout
+    announced = re.findall(r"job \d of 4: (.*), in (.*)", said)
+    values = [(weight, seed) for weight in ("0.01", "0") for seed in (0, 1)]
+    assert announced == [
+        (f"model.loss.mask={weight} seed={seed}", f"sweep/{number}")
+        for number, (weight, seed) in enumerate(values)
+    ]
+    about = json.loads((tmp_path / "sweep" / "3" / "scores.json").read_text(encoding="utf-8"))
+    assert (about["experiment"], about["seed"]) == (["m2aenet/mask_loss"], 1)
+    # Gone on with, it is still known what it was.
+    (tmp_path / "sweep" / "3" / "scores.json").unlink()
+    forked("deblur_lab.train", "resume=sweep/3", cwd=tmp_path).succeeded()
+    again = json.loads((tmp_path / "sweep" / "3" / "scores.json").read_text(encoding="utf-8"))
+    assert (again["experiment"], again["results"]) == (about["experiment"], about["results"])
+
+    forked("deblur_lab.report", "runs=sweep", cwd=tmp_path).succeeded()
+    tables = (tmp_path / "sweep" / "report.md").read_text(encoding="utf-8")
+    across, _, runs = tables.partition("# Runs")
+    assert "## m2aenet/mask_loss on folder" in across
+    for number, weight in ((0, "0.01"), (2, "0")):
+        values = [results_of(tmp_path / "sweep" / str(number + seed))[0]["scores"] for seed in (0, 1)]
+        psnr = [value["psnr_db"] for value in values]
+        shown = f"{statistics.fmean(psnr):.3f} ± {statistics.stdev(psnr):.3f}"
+        (row,) = [line for line in across.splitlines() if line.startswith(f"| {weight} | 2 (0, 1) |")]
+        assert shown in row
+    assert "| with the mask loss | Shang et al. 2025, table 1 | 35.647 |" in across
+    assert runs.count("## sweep/") == 4
+    page = (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<h2>Across runs") == 1

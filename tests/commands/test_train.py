@@ -85,7 +85,10 @@ def test_data_synthetic(tmp_path):
     ]
     ended = forked("deblur_lab.train", "data=synthetic", *small, *TWO_STEPS, cwd=tmp_path).succeeded()
     assert "synthetic: 4 train, 1 val, 2 test, masks known" in ended.stdout
-    assert results_of(tmp_path / "run")[0]["images"] == 2
+    (result,) = results_of(tmp_path / "run")
+    assert result["images"] == result["blur_detection"]["images"] == result["motion"]["images"] == 2
+    assert 0 < result["motion"]["zero_epe_px"] < 24
+    assert "end-point error (px)" in ended.stdout
 
 
 def test_data_gopro_without_masks(tmp_path, datasets):

@@ -10,7 +10,14 @@ from torch.utils.data import DataLoader
 from deblur_lab.errors import DivergedError
 from deblur_lab.losses import LocalBlurLoss, ReconstructionLoss
 from deblur_lab.models import M2AENet, NAFNet
-from deblur_lab.tasks import LocalDeblurring, RestorationTask, restore, warmup_cosine
+from deblur_lab.tasks import (
+    EvaluationTask,
+    LocalDeblurring,
+    RestorationTask,
+    mask_threshold,
+    restore,
+    warmup_cosine,
+)
 
 SMALL = (4, [1, 1], 1, [1, 1])
 
@@ -152,8 +159,33 @@ def test_networks_that_explain_themselves_are_asked():
     said = restore(M2AENet(*SMALL, predictor_stages=[2]).eval(), blurry)
     assert said.probability.shape == (2, 1, 16, 16)
     assert said.motion.shape == (2, 9, 2, 16, 16)
+    assert said.selected_share.shape == said.dilated_share.shape == (2,)
     silent = restore(NAFNet(*SMALL).eval(), blurry)
-    assert (silent.probability, silent.motion) == (None, None)
+    assert silent[1:] == (None, None, None, None)
+
+
+def test_the_ends_of_the_motion_are_those_of_all_its_instants():
+    net, blurry = M2AENet(*SMALL, predictor_stages=[2]).eval(), batch()["blurry"]
+    both, every = restore(net, blurry, instants=2), restore(net, blurry)
+    torch.testing.assert_close(both.motion, every.motion[:, [0, -1]])
+    assert torch.equal(both.restored, every.restored)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_a_test_restores_as_the_evaluated_network_does_and_says_what_it_saw(averaged):
+    net = M2AENet(*SMALL, predictor_stages=[2])
+    trained = task(net, LocalBlurLoss(), LocalDeblurring, ema_decay=0.5 if averaged else None).eval()
+    for one in (trained, EvaluationTask(trained.evaluated_net).eval()):
+        with torch.no_grad():
+            said = one.test_step(batch(), 0)
+            assert torch.equal(said.restored, trained.evaluated_net(batch()["blurry"]))
+        assert said.motion.shape == (2, 2, 2, 16, 16)
+
+
+def test_a_threshold_is_that_of_a_network_with_masks():
+    assert mask_threshold(M2AENet(*SMALL, predictor_stages=[2], threshold=0.3)) == 0.3
+    assert mask_threshold(M2AENet(*SMALL, predictor_stages=[2], mask_aware=False)) is None
+    assert mask_threshold(NAFNet(*SMALL)) is None
 
 
 def test_compiled_blocks_compute_the_same():

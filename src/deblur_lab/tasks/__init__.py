@@ -1,6 +1,14 @@
 """LightningModules: what is trained, and how."""
 
-from deblur_lab.tasks.base import EvaluationTask, Explaining, Restoration, RestorationTask, restore
+from deblur_lab.tasks.base import (
+    EvaluationTask,
+    Explaining,
+    Restoration,
+    RestorationTask,
+    mask_threshold,
+    require_masks,
+    restore,
+)
 from deblur_lab.tasks.local import LocalDeblurring
 from deblur_lab.tasks.schedules import warmup_cosine
 
@@ -10,6 +18,8 @@ __all__ = [
     "LocalDeblurring",
     "Restoration",
     "RestorationTask",
+    "mask_threshold",
+    "require_masks",
     "restore",
     "warmup_cosine",
 ]

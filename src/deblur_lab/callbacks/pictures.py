@@ -1,0 +1,112 @@
+"""Test images laid out side by side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from deblur_lab.callbacks.rows import Row, datamodule_of, gathered
+from deblur_lab.images import to_uint8, write_png
+from deblur_lab.logs import Exhibit, dashboards
+from deblur_lab.pictures import blur_figure, comparison_panel, motion_figure
+from deblur_lab.tasks import EvaluationTask, Restoration, RestorationTask, restore
+from deblur_lab.writing import writing
+
+
+class Pictures(Callback):
+    """Lays test images out side by side: blurry, restored, sharp, mask, motion; and shows them on dashboards.
+
+    Args:
+        folder: for the PNG files, named as the images.
+        count: of images, spread evenly over each dataset.
+    """
+
+    def __init__(self, folder: Path, count: int = 8) -> None:
+        self.folder = folder
+        self.count = count
+        self._rows: list[Row] = []
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        self._rows = []
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's."""
+        source = datamodule_of(trainer).sources[dataloader_idx]
+        total = len(source.scenes("test"))
+        chosen = range(total) if total <= self.count else {n * total // self.count for n in range(self.count)}
+        positions = [position for position, index in enumerate(batch["index"].tolist()) if index in chosen]
+        if positions:
+            # Only these are asked for blur and motion too, which costs memory and time.
+            net = cast(EvaluationTask | RestorationTask, pl_module).evaluated_net
+            said = restore(net, batch["blurry"])
+            for position in positions:
+                exhibit = self._draw(said, batch, position, source)
+                if dashboards(trainer.loggers):
+                    index = int(batch["index"][position])
+                    self._rows.append({"dataset": dataloader_idx, "index": index, "exhibit": exhibit})
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's; all processes' images to the dashboards, if there are any."""
+        told = dashboards(trainer.loggers)
+        if told:
+            rows, self._rows = gathered(self._rows), []
+            for dashboard in told:
+                # As Lightning counts them: the first step is 0.
+                dashboard.log_pictures([row["exhibit"] for row in rows], max(0, trainer.global_step - 1))
+
+    def _draw(
+        self,
+        outputs: Restoration,
+        batch: Mapping[str, Any],
+        position: int,
+        source: Any,  # noqa: ANN401
+    ) -> Exhibit:
+        def one(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[position].float().cpu()
+
+        restored, blurry, sharp = (
+            cast(Tensor, one(t)) for t in (outputs.restored, batch["blurry"], batch["sharp"])
+        )
+        known = bool(batch["mask_known"][position])
+        mask = one(batch["mask"]) if known else None
+        name = batch["name"][position]
+        before = source.protocol.score(blurry, sharp, mask)
+        after = source.protocol.score(restored, sharp, mask)
+        probability, motion = one(outputs.probability), one(outputs.motion)
+        ends = [cast(Tensor, one(batch[end])) for end in ("start", "end") if end in batch]
+        panel = comparison_panel(
+            blurry,
+            restored,
+            sharp,
+            mask=mask,
+            probability=probability,
+            motion=motion,
+            true_motion=torch.stack(ends) if motion is not None and len(ends) == 2 else None,
+            title=f"{source.name}  {name}",
+            scores={"blurry": before, "restored": after},
+        )
+        target = self.folder / f"{source.name}-{name.replace('/', '-')}.png"
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, panel)
+
+        given = to_uint8(blurry)
+        pictures = {"blurry": given, "restored": to_uint8(restored), "sharp": to_uint8(sharp)}
+        if mask is not None or probability is not None:
+            pictures["mask"] = blur_figure(given, probability, mask)
+        if motion is not None:
+            pictures["trajectories"] = motion_figure(given, motion, probability)
+        return Exhibit(source.name, name, pictures, before, after)

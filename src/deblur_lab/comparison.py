@@ -1,0 +1,340 @@
+"""Runs side by side: a row for each way of setting them, over seeds, and what a paper printed."""
+
+import csv
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deblur_lab.config import configuration_root
+from deblur_lab.errors import DataError
+from deblur_lab.finished_runs import Run
+from deblur_lab.run_folders import CHANGEABLE_ON_RESUME
+
+# Where and by whom a run is done, and what is made of other settings: not what is compared.
+_NOT_COMPARED = (
+    "datamodule",
+    "experiment",
+    "output",
+    "resume",
+    "seed",
+    *(key for key in CHANGEABLE_ON_RESUME if not key.endswith("root")),
+)
+# The task and the loss follow from the net where they differ with it.
+_FOLLOW_THE_NET = ("model._target_", "model.loss._target_")
+_GROUPS = ("model.net.", "model.", "data.", "trainer.")
+_UNSET = "not set"
+# A run, and its result on one dataset.
+_Scored = tuple[Run, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that runs are compared by.
+
+    Attributes:
+        title: with its unit.
+        digits: behind the point.
+        better: 1 where more is better, -1 where less is, 0 where it is no merit.
+        of: finds it in a result of ``scores.json``; None where it is not there.
+    """
+
+    title: str
+    digits: int
+    better: int
+    of: Callable[[Mapping[str, Any]], float | None]
+
+
+def _inside(*keys: str) -> Callable[[Mapping[str, Any]], float | None]:
+    def find(result: Mapping[str, Any]) -> float | None:
+        node: Any = result
+        for key in keys:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node if isinstance(node, int | float) else None
+
+    return find
+
+
+# In the order of a table's columns. Three digits of PSNR, as the papers have.
+MEASURES: Mapping[str, Measure] = {
+    "psnr_db": Measure("PSNR (dB)", 3, 1, _inside("scores", "psnr_db")),
+    "ssim": Measure("SSIM", 4, 1, _inside("scores", "ssim")),
+    "weighted_psnr_db": Measure("weighted PSNR (dB)", 3, 1, _inside("scores", "weighted_psnr_db")),
+    "weighted_ssim": Measure("weighted SSIM", 4, 1, _inside("scores", "weighted_ssim")),
+    "blur_iou": Measure("blur IoU", 3, 1, _inside("blur_detection", "iou")),
+    "blur_f1": Measure("blur F1", 3, 1, _inside("blur_detection", "f1")),
+    "epe_px": Measure("motion error (px)", 3, -1, _inside("motion", "epe_px")),
+    "zero_epe_px": Measure("error of no motion (px)", 3, 0, _inside("motion", "zero_epe_px")),
+    "multiply_adds_t": Measure("multiply-adds (T)", 3, -1, lambda result: None),
+    "gpu_memory_gb": Measure("GPU memory (GB)", 1, -1, lambda result: None),
+}
+
+
+def measure_of(name: str) -> Measure:
+    """One of `MEASURES`, or a score of somebody's own protocol, of which we do not know what is better."""
+    own = Measure(name, 3 if name.endswith("_db") else 4, 0, _inside("scores", name))
+    return MEASURES.get(name, own)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several values of one number.
+
+    Attributes:
+        mean: of them.
+        deviation: their sample standard deviation; None of a single one.
+        count: how many there are.
+    """
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Mean and sample standard deviation; None of no values."""
+    if not values:
+        return None
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.fmean(values), deviation, len(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in their seeds alone.
+
+    Attributes:
+        settings: their values of the settings that the table compares, as they are typed.
+        seeds: one a run.
+        cells: what they reached, by the names of `MEASURES`.
+    """
+
+    settings: tuple[str, ...]
+    seeds: tuple[str, ...]
+    cells: Mapping[str, Spread | None]
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """What a paper printed.
+
+    Attributes:
+        label: of the row.
+        settings: that it stands for here.
+        cells: its numbers as they are printed, by the names of `MEASURES`; empty where there is none.
+        dataset: that it was scored on.
+        source: paper and table.
+    """
+
+    label: str
+    settings: str
+    cells: Mapping[str, str]
+    dataset: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table across runs of the same experiments, scored on the same dataset by the same protocol.
+
+    Attributes:
+        title: the experiments, and the dataset.
+        settings: what the rows differ in, by dotted keys.
+        columns: names, as `measure_of` takes them, of what some row has.
+        rows: in the order of the runs.
+        blurry: the scores of the blurry input, where all rows have the same; by the names of `MEASURES`.
+        origin: what must stand beside the numbers for them to mean anything.
+        published: what the paper printed, if the experiments say so.
+    """
+
+    title: str
+    settings: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: Sequence[Row]
+    blurry: Mapping[str, Spread | None]
+    origin: str
+    published: Sequence[PublishedRow] = field(default_factory=tuple)
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Names for the settings, as short as they can be told apart."""
+        short = [shortened(key) for key in self.settings]
+        return tuple(
+            name if short.count(name) == 1 else key for name, key in zip(short, self.settings, strict=True)
+        )
+
+    @property
+    def published_columns(self) -> tuple[str, ...]:
+        """Names in `MEASURES` that some published row has."""
+        return tuple(name for name in MEASURES if any(row.cells.get(name) for row in self.published))
+
+    def is_best(self, row: Row, column: str) -> bool:
+        """Whether no other row is better by a measure, in the digits that are shown."""
+        measure, cell = measure_of(column), row.cells[column]
+        others = [other.cells[column] for other in self.rows]
+        means = [round(other.mean, measure.digits) for other in others if other is not None]
+        if measure.better == 0 or cell is None or len(means) < 2:
+            return False
+        return round(cell.mean, measure.digits) == (max if measure.better > 0 else min)(means)
+
+
+def compare(runs: Sequence[Run]) -> list[Comparison]:
+    """The tables across runs: one for each experiment, dataset and protocol that several runs have.
+
+    Args:
+        runs: as found; evaluations, which have no configuration, are left out.
+    """
+    groups: dict[tuple[Any, ...], list[_Scored]] = {}
+    for run in runs:
+        for result in run.scores["results"] if run.settings else ():
+            key = (run.experiments, result["dataset"], result["split"], result["protocol"]["name"])
+            groups.setdefault(key, []).append((run, result))
+    return [_compared(members) for members in groups.values() if len(members) > 1]
+
+
+def _compared(members: Sequence[_Scored]) -> Comparison:
+    runs = [run for run, _ in members]
+    settings = differing([run.settings for run in runs])
+    names = dict.fromkeys([*MEASURES, *(name for _, result in members for name in result["scores"])])
+    columns = tuple(
+        name for name in names if any(measure_of(name).of(result) is not None for _, result in members)
+    )
+    rows: dict[tuple[str, ...], list[_Scored]] = {}
+    for run, result in members:
+        rows.setdefault(tuple(typed(run.settings.get(key, _UNSET)) for key in settings), []).append(
+            (run, result)
+        )
+    experiments = runs[0].experiments
+    of = f"{', '.join(experiments)} on" if experiments else "on"
+    return Comparison(
+        f"{of} {members[0][1]['dataset']}",
+        settings,
+        columns,
+        [
+            Row(
+                values,
+                tuple(str(run.scores.get("seed")) for run, _ in alike),
+                {name: _spread_of(name, [result for _, result in alike]) for name in columns},
+            )
+            for values, alike in rows.items()
+        ],
+        {} if any(key.startswith("data.") for key in settings) else _blurry(members, columns),
+        _origin(members),
+        tuple(row for name in experiments for row in published(name)),
+    )
+
+
+def _spread_of(column: str, results: Sequence[Mapping[str, Any]]) -> Spread | None:
+    values = [measure_of(column).of(result) for result in results]
+    return spread([value for value in values if value is not None])
+
+
+def _blurry(members: Sequence[_Scored], columns: Sequence[str]) -> dict[str, Spread | None]:
+    """The scores of the input, once for each set of test pictures."""
+    inputs = {str(sorted(result["blurry_scores"].items())): result["blurry_scores"] for _, result in members}
+    return {name: _spread_of(name, [{"scores": scores} for scores in inputs.values()]) for name in columns}
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The dotted keys that several runs do not all have the same value of.
+
+    Seeds are left out, and what says where and by whom a run is done. Of classes that differ, their own
+    arguments are left out.
+    """
+    keys = dict.fromkeys(key for one in settings for key in one)
+    found = [
+        key
+        for key in keys
+        if not any(key == other or key.startswith(f"{other}.") for other in _NOT_COMPARED)
+        if len({typed(one.get(key, _UNSET)) for one in settings}) > 1
+    ]
+    classes = [key.removesuffix("_target_") for key in found if key.endswith("._target_")]
+    found = [
+        key
+        for key in found
+        if key.endswith("._target_")
+        or all(key in one for one in settings)
+        or not any(key.startswith(place) for place in classes)
+    ]
+    if "model.net._target_" in found:
+        found = [key for key in found if key not in _FOLLOW_THE_NET]
+    return tuple(found)
+
+
+def typed(value: Any) -> str:  # noqa: ANN401 - any plain value
+    """A value as it is typed; of a class its name.
+
+    >>> typed([1, 2]), typed(True), typed("deblur_lab.models.LinearTrajectory")
+    ('[1,2]', 'true', 'LinearTrajectory')
+    """
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    is_class = isinstance(value, str) and re.fullmatch(r"(\w+\.)+[A-Z]\w*", value)
+    return value.rpartition(".")[2] if is_class else str(value)
+
+
+def shortened(key: str) -> str:
+    """A dotted key without the group that it belongs to; of a class what it is the class of.
+
+    >>> shortened("model.net.trajectory._target_"), shortened("model.loss.mask"), shortened("seed")
+    ('trajectory', 'loss.mask', 'seed')
+    """
+    key = key.removesuffix("._target_")
+    group = next((group for group in _GROUPS if key.startswith(group)), "")
+    return key.removeprefix(group)
+
+
+def _origin(members: Sequence[_Scored]) -> str:
+    runs, results = [run for run, _ in members], [result for _, result in members]
+    parts = [f"Mean ± sample standard deviation over seeds; {len(runs)} runs"]
+    for key, what in {"max_steps": "steps", "precision": "", "hardware": "", "commit": "commit"}.items():
+        values = dict.fromkeys(str(run.scores.get(key)) for run in runs)
+        text = " or ".join(values)
+        parts.append(f"{what} {text}" if what == "commit" else f"{text} {what}".strip())
+    images = " or ".join(dict.fromkeys(str(result["images"]) for result in results))
+    split, protocol = results[0]["split"], results[0]["protocol"]["name"]
+    parts.append(f"{images} images of the {split} split, protocol {protocol}")
+    text = ", ".join(parts) + "."
+    seeds = {run.scores.get("seed") for run in runs}
+    follows = any(
+        re.fullmatch(r"data\.sources\[\d+\]\.seed", key) and run.settings[key] == "${seed}"
+        for run in runs
+        for key in run.settings
+    )
+    if follows and len(seeds) > 1:
+        text += (
+            " Each seed has test scenes of its own, so that the spread is theirs too: data.sources.0.seed=0 "
+            "gives all the same."
+        )
+    return text
+
+
+def published(experiment: str) -> list[PublishedRow]:
+    """What the paper printed where it did what an experiment does; nothing if nothing is known of that.
+
+    Args:
+        experiment: its name, as ``m2aenet/table3``: the numbers stand in ``experiments/m2aenet/table3.csv``.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = configuration_root() / "experiments" / f"{experiment}.csv"
+    if not re.fullmatch(r"[\w/-]+", experiment) or not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                PublishedRow(
+                    row["label"],
+                    row["settings"],
+                    {name: row[name] for name in MEASURES if name in row},
+                    row["dataset"],
+                    row["source"],
+                )
+                for row in csv.DictReader(file, strict=True)
+            ]
+    except (KeyError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}: mend or remove it") from error

@@ -1,0 +1,107 @@
+"""What finished runs and evaluations left in their folders, read back."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from deblur_lab.errors import DataError
+from deblur_lab.run_folders import plain_leaves
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind.
+
+    Attributes:
+        folder: of the run.
+        scores: the contents of its ``scores.json``.
+        curves: (step, value) pairs by logged name.
+        pictures: the files in its ``pictures/``.
+        configuration: the text of its ``config.yaml``; empty for an evaluation.
+        settings: the values in it by dotted key, references as they stand; none for an evaluation.
+    """
+
+    folder: Path
+    scores: Mapping[str, Any]
+    curves: Mapping[str, list[tuple[int, float]]]
+    pictures: Sequence[Path]
+    configuration: str
+    settings: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is called: its folder; a job of a sweep with the sweep's."""
+        place = self.folder.absolute()
+        return f"{place.parent.name}/{place.name}" if place.name.isdigit() else place.name
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The names of the experiments that it was started with."""
+        names = self.scores.get("experiment") or []
+        return tuple(names) if isinstance(names, list) else (str(names),)
+
+
+def find_runs(root: Path) -> list[Run]:
+    """The finished runs at or below a folder, in order of their paths, numbers by their value.
+
+    Raises:
+        DataError: there are none, or what one left cannot be read.
+    """
+    if not root.exists():
+        raise DataError(f"runs={root} does not exist")
+    found = sorted(root.rglob("scores.json"), key=_by_numbers)
+    if not found:
+        raise DataError(f"runs={root} holds no finished run (no scores.json in it or below)")
+    return [_read(path) for path in found]
+
+
+def _by_numbers(path: Path) -> list[tuple[int, str]]:
+    """Sorts ``sweep/2`` before ``sweep/10``."""
+    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", str(path))]
+
+
+def _read(path: Path) -> Run:
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(scores, dict) or not isinstance(scores.get("results"), list):
+        raise DataError(f"{path} was not written by deblur_lab: it holds no results")
+    folder = path.parent
+    text, settings = _configuration(folder / "config.yaml")
+    pictures = sorted((folder / "pictures").glob("*.png"))
+    return Run(folder, scores, _curves(folder / "metrics.csv"), pictures, text, settings)
+
+
+def _configuration(path: Path) -> tuple[str, dict[str, Any]]:
+    if not path.is_file():
+        return "", {}
+    text = path.read_text(encoding="utf-8")
+    try:
+        settings = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except Exception as error:  # YAML's and OmegaConf's are of no common kind
+        raise DataError(f"{path} is damaged: {' '.join(str(error).split())}: mend or remove it") from error
+    if not isinstance(settings, dict):
+        raise DataError(f"{path} is damaged: it holds no settings: mend or remove it")
+    leaves = [plain_leaves(node, str(key)) for key, node in settings.items()]
+    return text, {key: value for part in leaves for key, value in part.items()}
+
+
+def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            try:
+                for row in csv.DictReader(file):
+                    for name, value in row.items():
+                        if value and name != "step":
+                            curves.setdefault(name, []).append((int(row["step"]), float(value)))
+            except (ValueError, TypeError, KeyError, csv.Error) as error:
+                raise DataError(f"{path} is damaged: {error}: mend or remove it") from error
+    return curves

@@ -1,0 +1,32 @@
+"""Pictures for people: what a network was given, what it made of it, where it saw blur and which motion.
+
+Tensors are those of one image, floats with channels first; pictures, taken or returned, are uint8 RGB,
+(height, width, 3), ready to be written. Nothing is random: equal inputs give equal pictures.
+
+`panels` lays columns out side by side, `figures` draws one picture with its legend, `objects` finds what is
+blurred and how it moves, `drawing` holds lines, arrows, colours and words.
+"""
+
+from deblur_lab.pictures.drawing import Picture
+from deblur_lab.pictures.figures import (
+    PREDICTED,
+    TRUE_OUTLINE,
+    blur_figure,
+    mask_overlay,
+    motion_figure,
+    trajectory_overlay,
+)
+from deblur_lab.pictures.panels import comparison_panel, enlargement, explained_panel
+
+__all__ = [
+    "PREDICTED",
+    "TRUE_OUTLINE",
+    "Picture",
+    "blur_figure",
+    "comparison_panel",
+    "enlargement",
+    "explained_panel",
+    "mask_overlay",
+    "motion_figure",
+    "trajectory_overlay",
+]

@@ -1,0 +1,229 @@
+"""Runs are compared by what they differ in; means and spreads are over seeds; a paper's rows stay apart."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from deblur_lab import comparison
+from deblur_lab.comparison import MEASURES, compare, differing, published, spread
+from deblur_lab.errors import DataError
+from deblur_lab.finished_runs import Run, find_runs
+from deblur_lab.report_page import page
+from deblur_lab.report_tables import comparison_table, finding_tables, published_table, threshold_points
+from deblur_lab.reporting import markdown
+
+BLUR = {"threshold": 0.5, "precision": 0.75, "recall": None, "f1": 0.6, "iou": 0.5, "calibration_error": 0.1}
+MOTION = {"epe_px": 1.25, "zero_epe_px": 2.5, "moving_epe_px": 2.0, "moving_zero_epe_px": 5.0}
+
+
+def result(psnr_db: float | None, **others: Any) -> dict[str, Any]:
+    return {
+        "dataset": "synthetic",
+        "split": "test",
+        "protocol": {"name": "local", "description": "as it is"},
+        "tlc": False,
+        "tlc_size_px": None,
+        "images": 3,
+        "scores": {"psnr_db": psnr_db, "ssim": 0.9},
+        "blurry_scores": {"psnr_db": 20.0, "ssim": 0.8},
+        "left_out": {},
+        **others,
+    }
+
+
+def write_run(
+    folder: Path, seed: int, settings: dict[str, Any], one: dict[str, Any], *experiments: str
+) -> None:
+    folder.mkdir(parents=True)
+    about = {"experiment": list(experiments), "seed": seed, "max_steps": 8, "precision": "32-true"}
+    scores = {**about, "commit": "abc", "hardware": "a CPU", "results": [one]}
+    (folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    whole = OmegaConf.create({"seed": seed, "output": str(folder), "model": settings, "pictures": seed})
+    OmegaConf.save(whole, folder / "config.yaml")
+
+
+@pytest.fixture
+def sweep(tmp_path) -> list[Run]:
+    """Two variants of table 3: six seeds of one, five of the other, of which one has no PSNR."""
+    for number in range(11):
+        masks, seed = divmod(number, 6)
+        own = {"net": {"mask_aware": bool(masks), "width": 4}}
+        value = None if number == 10 else 20.0 + seed + 3 * masks
+        found = {"blur_detection": {**BLUR, "iou": 0.5 + seed / 10}, "motion": MOTION} if masks else {}
+        write_run(tmp_path / "sweep" / str(number), seed, own, result(value, **found), "m2aenet/table3")
+    return find_runs(tmp_path)
+
+
+def test_jobs_are_read_in_the_order_of_their_numbers(sweep):
+    assert [run.name for run in sweep] == [f"sweep/{number}" for number in range(11)]
+    assert sweep[0].experiments == ("m2aenet/table3",)
+    assert sweep[0].settings["model.net.width"] == 4
+
+
+def test_a_row_holds_the_mean_and_the_sample_deviation_over_seeds(sweep):
+    (table,) = compare(sweep)
+    assert table.settings == ("model.net.mask_aware",)
+    assert table.headings == ("mask_aware",)
+    first, second = table.rows
+    assert (first.settings, first.seeds) == (("false",), ("0", "1", "2", "3", "4", "5"))
+    values = [20.0, 21.0, 22.0, 23.0, 24.0, 25.0]
+    assert first.cells["psnr_db"].mean == statistics.fmean(values)
+    # By hand: the squared distances from 22.5 sum up to 17.5.
+    assert first.cells["psnr_db"].deviation == pytest.approx((17.5 / 5) ** 0.5)
+    # One run has no such score.
+    assert (second.seeds, second.cells["psnr_db"].count) == (("0", "1", "2", "3", "4"), 4)
+    assert second.cells["blur_iou"].mean == pytest.approx(0.7)
+    assert first.cells["blur_iou"] is None
+    assert table.columns == ("psnr_db", "ssim", "blur_iou", "blur_f1", "epe_px", "zero_epe_px")
+    assert table.blurry["psnr_db"].mean == 20.0
+
+
+def test_the_best_is_bold_and_less_error_is_better(sweep):
+    (table,) = compare(sweep)
+    first, second = table.rows
+    assert (table.is_best(first, "psnr_db"), table.is_best(second, "psnr_db")) == (False, True)
+    assert table.is_best(first, "ssim") == table.is_best(second, "ssim") is True  # equal
+    assert not table.is_best(second, "blur_iou")  # it has nobody beside it
+    assert (MEASURES["epe_px"].better, MEASURES["zero_epe_px"].better) == (-1, 0)
+    text = comparison_table(table)
+    assert text.heading[:3] == ("mask_aware", "seeds", "PSNR (dB)")
+    assert list(text.rows[0][:4]) == ["blurry input", "", "20.000", "0.8000"]
+    assert list(text.rows[1][:3]) == ["false", "6 (0, 1, 2, 3, 4, 5)", "22.500 ± 1.871"]
+    assert list(text.rows[2][:3]) == ["true", "5 (0, 1, 2, 3, 4)", "24.500 ± 1.291 (4 of 5)"]
+    assert (2, 2) in text.bold
+    assert (1, 2) not in text.bold
+
+
+def test_one_value_has_no_spread():
+    assert (spread([3.0]).mean, spread([3.0]).deviation) == (3.0, None)
+    assert spread([]) is None
+
+
+def test_what_does_not_make_another_experiment_is_not_compared():
+    base = {"seed": 0, "output": "a", "data.num_workers": 0, "data.root": "x", "trainer.max_steps": 5}
+    other = {"seed": 1, "output": "b", "data.num_workers": 4, "data.root": "y", "trainer.max_steps": 6}
+    assert differing([base, other]) == ("data.root", "trainer.max_steps")
+    nafnet = {"model._target_": "a.Restoration", "model.net._target_": "m.NAFNet", "model.net.width": 8}
+    m2aenet = {
+        "model._target_": "a.Local",
+        "model.net._target_": "m.M2AENet",
+        "model.net.width": 4,
+        "model.net.mask_aware": True,
+    }
+    # The net, and what both have; not what one alone could have.
+    assert differing([nafnet, m2aenet]) == ("model.net._target_", "model.net.width")
+    older = {"trainer.max_steps": 5}
+    assert differing([older, {**older, "val_every_steps": 3}]) == ("val_every_steps",)
+
+
+def test_many_settings_share_a_column_and_names_are_told_apart(tmp_path):
+    for number in (1, 2):
+        settings = {name: {"x": number} for name in ("net", "loss", "optimizer", "scheduler", "more")}
+        write_run(tmp_path / f"run{number}", 0, settings, result(20.0))
+    (table,) = compare(find_runs(tmp_path))
+    text = comparison_table(table)
+    assert text.heading[0] == "settings"
+    assert text.rows[1][0] == "x=1, loss.x=1, optimizer.x=1, scheduler.x=1, more.x=1"
+    assert table.title == "on synthetic"
+
+
+def test_other_experiments_and_evaluations_are_not_put_side_by_side(tmp_path):
+    write_run(tmp_path / "a", 0, {"x": 1}, result(20.0), "m2aenet/table3")
+    write_run(tmp_path / "b", 0, {"x": 2}, result(21.0), "m2aenet/table5")
+    write_run(tmp_path / "c", 0, {"x": 3}, result(21.0))
+    write_run(tmp_path / "d", 0, {"x": 3}, result(21.0))
+    (tmp_path / "d" / "config.yaml").unlink()
+    assert compare(find_runs(tmp_path)) == []
+
+
+def test_seeds_that_change_the_test_pictures_are_told(sweep):
+    (table,) = compare(sweep)
+    assert "test scenes of its own" not in table.origin
+    for run in sweep:
+        run.settings["data.sources[0].seed"] = "${seed}"
+    assert "Each seed has test scenes of its own" in compare(sweep)[0].origin
+    for part in ("11 runs", "8 steps", "commit abc", "a CPU", "3 images of the test split", "protocol local"):
+        assert part in table.origin
+
+
+def test_the_published_rows_stand_below_and_apart(sweep):
+    (table,) = compare(sweep)
+    printed = published_table(table)
+    assert printed.title == "published, ReLoBlur, not comparable with the rows above where data differ"
+    assert printed.heading == (
+        "row",
+        "source",
+        "PSNR (dB)",
+        "SSIM",
+        "weighted PSNR (dB)",
+        "weighted SSIM",
+        "multiply-adds (T)",
+    )
+    assert printed.rows[3] == (
+        "4) both",
+        "Shang et al. 2025, table 3",
+        "35.647",
+        "0.9302",
+        "31.036",
+        "0.8997",
+        "0.759",
+    )
+    for text in (markdown(sweep, [table]), page(sweep, [table], 0)):
+        ours, rule, theirs = text.partition(printed.title)
+        assert rule
+        assert "22.500" in ours
+        assert "35.647" not in ours
+        assert "35.647" in theirs
+    assert "**24.500 ± 1.291 (4 of 5)**" in markdown(sweep, [table])
+    assert "<td><b>24.500</b><br><small>± 1.291 (4 of 5)</small></td>" in page(sweep, [table], 0)
+
+
+def test_what_is_published_is_looked_up_by_name_alone(tmp_path, monkeypatch):
+    assert published("demo") == published("../conf/x") == published("") == []
+    assert len(published("m2aenet/table5")) == 3
+    monkeypatch.setattr(comparison, "configuration_root", lambda: tmp_path)
+    (tmp_path / "experiments").mkdir()
+    path = tmp_path / "experiments" / "x.csv"
+    path.write_text("label,psnr_db\na,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"x\.csv is damaged: 'settings'"):
+        published("x")
+
+
+def test_a_run_shows_what_it_said_of_blur_and_motion(sweep):
+    blur, motion = finding_tables(sweep[6].scores["results"][0])
+    assert blur.heading == ("blur mask", "precision", "recall", "F1", "IoU", "calibration error")
+    assert list(blur.rows[0]) == ["at threshold 0.5", "0.750", "-", "0.600", "0.500", "0.100"]
+    assert [list(row) for row in motion.rows] == [
+        ["blurred pixels", "2.50", "1.25", "+1.25"],
+        ["those that move", "5.00", "2.00", "+3.00"],
+    ]
+    assert finding_tables(sweep[0].scores["results"][0]) == []
+
+
+def test_scores_by_threshold_are_a_curve(tmp_path):
+    def at(threshold: float, share: float, score: float | None) -> dict[str, Any]:
+        return {"threshold": threshold, "selected_share": share, "scores": {"weighted_psnr_db": score}}
+
+    rows = [at(0.1, 0.5, 25.0), at(0.5, 0.2, 24.0), at(0.3, 0.21, 24.01), at(0.9, 0.0, None)]
+    one = result(20.0, thresholds=rows)
+    assert threshold_points(one) == [(20, 24.0, "0.5"), (21, 24.01, "0.3"), (50, 25.0, "0.1")]
+    write_run(tmp_path / "a", 0, {}, one)
+    text = page(find_runs(tmp_path), [], 0)
+    assert text.count("<circle") == 3
+    assert ">0.5, 0.3</text>" in text  # which would stand on each other
+    assert ">20.0 %</text>" in text
+
+
+def test_a_damaged_configuration_is_named(tmp_path):
+    write_run(tmp_path / "a", 0, {}, result(20.0))
+    path = tmp_path / "a" / "config.yaml"
+    for text, told in {"a: [": "is damaged: ", "- 1\n": "is damaged: it holds no settings"}.items():
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=told) as raised:
+            find_runs(tmp_path)
+        assert str(raised.value).startswith(f"{path} ")
+        assert "\n" not in str(raised.value)
