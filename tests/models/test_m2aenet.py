@@ -5,6 +5,9 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from deblur_lab.errors import ConfigurationError
 from deblur_lab.models import (
@@ -20,6 +23,8 @@ from deblur_lab.models import (
 from deblur_lab.models.blur_predictors import MaskPredictor, MotionAnalyzer
 from deblur_lab.models.layers import AveragePool
 from deblur_lab.models.m2as_block import MotionAwareConv
+from deblur_lab.ops import deformable
+from deblur_lab.ops import pruning as pruned_convolutions
 from deblur_lab.ops.deformable import kernel_grid, plan_motion
 
 from .made_up import fill, image
@@ -611,3 +616,54 @@ def test_stages_are_averaged(net):
     stages = (found(8, logits=certain), found(8, logits=unsure))
     probability = net.blur_probability(Analysis(torch.zeros(1, 3, 8, 8), stages), (8, 8))
     torch.testing.assert_close(probability, torch.full((1, 1, 8, 8), 0.75))
+
+
+# Memory
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, while they live.
+
+    Args:
+        net: whose weights are not counted, nor are views of them.
+
+    Attributes:
+        peak_bytes: the most at a time.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.peak_bytes = 0
+        self._weights = {weight.untyped_storage().data_ptr() for weight in net.parameters()}
+        self._living: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        results = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves(results):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() not in self._weights:
+                reference = StorageWeakRef(tensor.untyped_storage())
+                self._living[reference.cdata] = (reference, tensor.untyped_storage().nbytes())
+        self._living = {key: kept for key, kept in self._living.items() if not kept[0].expired()}
+        self.peak_bytes = max(self.peak_bytes, sum(size for _, size in self._living.values()))
+        return results
+
+
+@pytest.mark.parametrize("settings", [{}, {"mask_positions": [1, 2, 3]}, {"mask_deformable": True}])
+@torch.no_grad()
+def test_pruning_needs_no_more_memory_than_dense(settings, monkeypatch):
+    # Small beside the features, as they are where memory matters.
+    monkeypatch.setattr(deformable, "CHUNK_CPU", 20_000)
+    monkeypatch.setattr(pruned_convolutions, "CHUNK_CPU", 20_000)
+    net = made_up(16, [0, 0, 2], 0, [0, 0, 0], predictor_stages=[3], **settings)
+    blurry = image(70, 1, 3, 192, 192)
+    for share in (0, 0.1, 0.5, 1):
+        mask = torch.zeros(1, 1, 192, 192)
+        mask[:, :, : round(192 * share)] = 1
+        peaks = {}
+        for how in ("dense", "pruned", "auto"):
+            net.pruning = how
+            with PeakMemory(net) as memory:
+                net.analyze(blurry, mask=mask)
+            peaks[how] = memory.peak_bytes
+        assert peaks["pruned"] <= peaks["dense"], (share, peaks)
+        assert peaks["auto"] <= peaks["dense"], (share, peaks)

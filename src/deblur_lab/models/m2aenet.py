@@ -138,6 +138,7 @@ class M2AENet(NAFNet):
         if pruning not in ("auto", "dense", "pruned"):
             raise ConfigurationError(f"pruning is {pruning}: give auto, dense or pruned")
         self.pruning: Pruning = pruning
+        self.mask_deformable = mask_deformable
         self.trajectory: Trajectory = QuadraticTrajectory() if trajectory is None else trajectory
         self.threshold = threshold
         self.mask_predictors = nn.ModuleDict()
@@ -294,10 +295,11 @@ class M2AENet(NAFNet):
                 features = block(features, chosen, plan)
             return features
         motion = None
+        if plan is not None and self.mask_deformable:
+            motion = plan.at(mask.selected)
+            plan = None  # which would take as much memory again
         for block in blocks.children():
             assert isinstance(block, M2ASBlock)
-            if plan is not None and block.mask_deformable and motion is None:
-                motion = plan.at(mask.selected)
             features = block.pruned(features, mask, plan, motion)
         return features
 

@@ -98,15 +98,18 @@ class M2ASBlock(NAFBlock):
         mixed = self.conv2(self.conv1(normed))
         if mask is not None and 1 in self.mask_positions:
             mixed = _choose(mask, mixed, _twice(normed))
+        del normed  # in use, nothing is kept for longer than it is needed
         mixed = self.sca(self.gate(mixed))
-        left_out, mixed = mixed, self.conv3(mixed)
         if mask is not None and 2 in self.mask_positions:
-            mixed = _choose(mask, mixed, left_out)
+            mixed = _choose(mask, self.conv3(mixed), mixed)
+        else:
+            mixed = self.conv3(mixed)
         features = features + mixed * self.beta
         normed = self.norm2(features)
         mixed = self.conv4(normed)
         if mask is not None and (3 in self.mask_positions or self.mask_deformable):
             mixed = _choose(mask, mixed, _twice(normed))
+        del normed
         if self.dconv is not None:
             assert plan is not None, "a motion-aware block needs the trajectories"
             mixed = self.dconv(mixed, plan)
@@ -129,43 +132,59 @@ class M2ASBlock(NAFBlock):
         Returns:
             (B, C, H, W).
         """
-        normed = self.norm1(features)
-        if 1 in self.mask_positions:
-            rows = _rows(normed)
-            pair = ((self.conv1.weight, self.conv1.bias), (self.conv2.weight, self.conv2.bias))
-            inside = self.gate(pointwise_depthwise(rows, mask, *pair))
-            # Where nothing is convolved, the gate squares what went in.
-            mixed = rows.to(inside.dtype).square()
-            mixed = _image(mixed.index_copy_(0, mask.selected, inside), mask)
-        else:
-            mixed = self.gate(self.conv2(self.conv1(normed)))
-        mixed = self.sca(mixed)
-        if 2 in self.mask_positions:
-            rows = _rows(mixed)
-            inside = _linear(self.conv3, rows.index_select(0, mask.selected))
-            mixed = _image(rows.to(inside.dtype).index_copy_(0, mask.selected, inside), mask)
-        else:
-            mixed = self.conv3(mixed)
+        # Each step in a function of its own, so that nothing outlives it: memory stays below the dense one's.
+        mixed = self.sca(self._pruned_at_1(self.norm1(features), mask))
+        mixed = self._pruned_at_2(mixed, mask)
         features = features + mixed * self.beta
-        normed = self.norm2(features)
-        if 3 in self.mask_positions or self.mask_deformable:
-            rows = _rows(normed)
-            inside = _linear(self.conv4, rows.index_select(0, mask.selected))
-            wide = _twice(rows.to(inside.dtype)).index_copy_(0, mask.selected, inside)
-        else:
-            wide = _rows(self.conv4(normed))
-        if not self.mask_deformable:
-            mixed = _image(wide, mask)
-            if self.dconv is not None:
-                assert plan is not None, "a motion-aware block needs the trajectories"
-                mixed = self.dconv(mixed, plan)
-            whole: Tensor = features + self.conv5(self.gate(mixed)) * self.gamma
-            return whole
+        del mixed
+        wide = self._pruned_at_3(self.norm2(features), mask)
+        if self.mask_deformable:
+            return self._add_deformed(features, wide, mask, motion)
+        if self.dconv is not None:
+            assert plan is not None, "a motion-aware block needs the trajectories"
+            wide = self.dconv(wide, plan)
+        restored: Tensor = features + self.conv5(self.gate(wide)) * self.gamma
+        return restored
+
+    def _pruned_at_1(self, normed: Tensor, mask: MaskPlan) -> Tensor:
+        """Compute what enters the channel attention, (B, C, H, W)."""
+        if 1 not in self.mask_positions:
+            gated: Tensor = self.gate(self.conv2(self.conv1(normed)))
+            return gated
+        rows = _rows(normed)
+        pair = ((self.conv1.weight, self.conv1.bias), (self.conv2.weight, self.conv2.bias))
+        inside = self.gate(pointwise_depthwise(rows, mask, *pair))
+        # Where nothing is convolved, the gate squares what went in.
+        return _image(rows.to(inside.dtype).square().index_copy_(0, mask.selected, inside), mask)
+
+    def _pruned_at_2(self, attended: Tensor, mask: MaskPlan) -> Tensor:
+        """Compute what the first half adds, (B, C, H, W), into the memory of what is given."""
+        if 2 not in self.mask_positions:
+            mixed: Tensor = self.conv3(attended)
+            return mixed
+        rows = _rows(attended)
+        inside = _linear(self.conv3, rows.index_select(0, mask.selected))
+        return _image(rows.to(inside.dtype).index_copy_(0, mask.selected, inside), mask)
+
+    def _pruned_at_3(self, normed: Tensor, mask: MaskPlan) -> Tensor:
+        """Compute what enters the deformable convolution, (B, 2C, H, W)."""
+        if 3 not in self.mask_positions and not self.mask_deformable:
+            wide: Tensor = self.conv4(normed)
+            return wide
+        rows = _rows(normed)
+        inside = _linear(self.conv4, rows.index_select(0, mask.selected))
+        return _image(_twice(rows.to(inside.dtype)).index_copy_(0, mask.selected, inside), mask)
+
+    def _add_deformed(
+        self, features: Tensor, wide: Tensor, mask: MaskPlan, motion: PixelMotion | None
+    ) -> Tensor:
+        """Add the second half at the selected pixels alone, into the memory of the features."""
+        rows = _rows(wide)
         if self.dconv is None:
-            inside = wide.index_select(0, mask.selected)
+            inside = rows.index_select(0, mask.selected)
         else:
             assert motion is not None, "this block needs the trajectories of the selected pixels"
-            inside = deformable_depthwise_at(wide, motion, self.dconv.weight, self.dconv.bias)
+            inside = deformable_depthwise_at(rows, motion, self.dconv.weight, self.dconv.bias)
         change = _linear(self.conv5, self.gate(inside)) * self.gamma.flatten()
         rows = _rows(features)
         return _image(rows.index_add_(0, mask.selected, change.to(rows.dtype)), mask)
