@@ -1,4 +1,4 @@
-"""What the benchmarks here share: calls timed in turn, their spread, and what stands beside a number."""
+"""What the benchmarks here share: made masks, calls timed in turn, their spread, what is told beside them."""
 
 import argparse
 import json
@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 SHORTEST_SAMPLE_S = 0.005  # a quicker call is repeated until it takes as long
 
@@ -43,8 +45,8 @@ def ratios(times: Mapping[str, Sequence[float]], over: str, under: str) -> list[
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, extremes and quartiles."""
-    quartiles = statistics.quantiles(values, n=4, method="inclusive")
+    """Median, extremes and quartiles; of a single value they are all that one."""
+    quartiles = statistics.quantiles(values if len(values) > 1 else [*values] * 2, n=4, method="inclusive")
     numbers = {
         "median": statistics.median(values),
         "min": min(values),
@@ -58,6 +60,18 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def milliseconds(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
     """The spread of each call's times."""
     return {name: spread([1000 * value for value in values]) for name, values in times.items()}
+
+
+def discs(size: tuple[int, int], share: float, radius_px: tuple[float, float], seed: int = 0) -> Tensor:
+    """Discs, added until they cover a share of a picture of (height, width): (1, 1, H, W), 0 or 1."""
+    height, width = size
+    rng = np.random.default_rng(seed)
+    mask = np.full(size, share >= 1)
+    y, x = np.mgrid[:height, :width]
+    while mask.mean() < share:
+        row, column, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(*radius_px)
+        mask |= (y - row) ** 2 + (x - column) ** 2 < radius**2
+    return torch.from_numpy(mask)[None, None].float()
 
 
 def parser(description: str) -> argparse.ArgumentParser:

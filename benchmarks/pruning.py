@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import measuring
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,17 +44,6 @@ VARIANTS = {
     "positions 1, 2, 3": Variant((1, 2, 3), False),
     "positions 1, 2, 3, deformable half (ours)": Variant((1, 2, 3), True),
 }
-
-
-def blobs(share: float) -> Tensor:
-    """Discs, added until they cover a share of the picture: (1, 1, H, W)."""
-    rng = np.random.default_rng(0)
-    mask = np.full((HEIGHT, WIDTH), share >= 1)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    while mask.mean() < share:
-        row, column, radius = rng.uniform(0, HEIGHT), rng.uniform(0, WIDTH), rng.uniform(*BLOB_RADIUS_PX)
-        mask |= (y - row) ** 2 + (x - column) ** 2 < radius**2
-    return torch.from_numpy(mask)[None, None].float()
 
 
 def block_of(variant: Variant) -> M2ASBlock:
@@ -144,7 +132,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     generator = torch.Generator().manual_seed(0)
     scattered = (torch.rand(1, 1, HEIGHT, WIDTH, generator=generator) < SCATTERED_SHARE).float()
-    masks = [*(("blobs", blobs(share)) for share in BLOB_SHARES), ("scattered", scattered)]
+    blobs = [measuring.discs((HEIGHT, WIDTH), share, BLOB_RADIUS_PX) for share in BLOB_SHARES]
+    masks = [*(("blobs", mask) for mask in blobs), ("scattered", scattered)]
     with torch.inference_mode():
         results = [measure(kind, mask, arguments.turns) for kind, mask in masks]
     size = {"channels": CHANNELS, "height": HEIGHT, "width": WIDTH, "dtype": "float32"}

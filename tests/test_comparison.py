@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from deblur_lab import comparison
-from deblur_lab.comparison import MEASURES, compare, differing, published, spread
+from deblur_lab.comparison import MEASURES, Spread, compare, differing, published, spread
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import Run, find_runs
 from deblur_lab.report_page import page
@@ -96,6 +96,27 @@ def test_the_best_is_bold_and_less_error_is_better(sweep):
     assert list(text.rows[2][:3]) == ["true", "5 (0, 1, 2, 3, 4)", "24.500 ± 1.291 (4 of 5)"]
     assert (2, 2) in text.bold
     assert (1, 2) not in text.bold
+
+
+def test_several_runs_of_one_seed_are_one(tmp_path):
+    # Seed 0 twice and seed 1 once; the mean over runs would be 22, with a deviation of 2.
+    for number, (seed, value) in enumerate([(0, 20.0), (0, 22.0), (1, 24.0)]):
+        own = {"net": {"mask_aware": True}}
+        write_run(tmp_path / str(number), seed, own, result(value), "m2aenet/table3")
+    # Another way of setting them: both runs of seed 0 alone, of which one has no score.
+    for number, value in ((3, 30.0), (4, None)):
+        own = {"net": {"mask_aware": False}}
+        write_run(tmp_path / str(number), 0, own, result(value), "m2aenet/table3")
+    (table,) = compare(find_runs(tmp_path))
+    first, second = table.rows
+    assert (first.seeds, first.runs) == (("0", "1"), 3)
+    assert first.cells["psnr_db"] == Spread(22.5, pytest.approx(1.5 * 2**0.5), 2)
+    assert (second.seeds, second.runs) == (("0",), 2)
+    assert second.cells["psnr_db"] == Spread(30.0, None, 1)
+    text = comparison_table(table)
+    assert list(text.rows[1][:3]) == ["true", "2 (0, 1), 3 runs", "22.500 ± 2.121"]
+    assert list(text.rows[2][:3]) == ["false", "1 (0), 2 runs", "30.000"]
+    assert "over seeds; 5 runs" in table.origin
 
 
 def test_one_value_has_no_spread():

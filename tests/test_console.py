@@ -42,6 +42,7 @@ def test_blur_motion_and_thresholds(capsys):
                     "epe_px": 1.5,
                     "moving_zero_epe_px": 3.0,
                     "moving_epe_px": math.nan,
+                    "orientation_error_deg": 12.34,
                 },
                 thresholds=[at, {**at, "threshold": 0.5}],
             )
@@ -52,5 +53,6 @@ def test_blur_motion_and_thresholds(capsys):
     assert "│     0.500 │  0.750 │ 0.600 │   - │             0.051 │" in said
     assert "│ blurred            │      2.00 │      1.50 │ +0.50 │" in said
     assert "│ blurred and moving │      3.00 │         - │     - │" in said
+    assert "orientation of the motion: 12 degrees off; chance is 45" in said
     assert "mask at threshold 0.3: 10.0% of the pixels selected, 15.0% dilated" in said
     assert "│       0.3 │    10.0% │   15.0% │     30.12 │" in said

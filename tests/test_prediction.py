@@ -160,6 +160,29 @@ def test_nothing_is_said_of_what_cannot_be_seen(tmp_path):
     assert right > 0.1 * max(PREDICTED)
 
 
+def test_drawings_have_the_threshold_of_the_net(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture(64, 64)).save(tmp_path / "in" / "a.png")
+    net = small_m2aenet()
+    torch.nn.init.zeros_(net.mask_predictors["3"].decide[-1].weight)
+    net.mask_predictors["3"].decide[-1].bias.data = torch.tensor([-0.4, 0.0])  # blurred with p = 0.4
+    for threshold in (0.3, 0.5):
+        net.threshold = threshold
+        out = tmp_path / str(threshold)
+        restore_all(planned([tmp_path / "in" / "a.png"], tmp_path / "in", out, "auto", True), out, net)
+    blur, motion, panel = (
+        [read_rgb(tmp_path / str(threshold) / f"a.{kind}.png") for threshold in (0.3, 0.5)]
+        for kind in ("blur", "motion", "explained")
+    )
+    legend = blur[0].shape[0] - 64 * (1000 // 64)
+    np.testing.assert_array_equal(blur[0][:-legend], blur[1][:-legend])  # all of it, so that nothing ends
+    assert (blur[0][-legend:] != blur[1][-legend:]).any()
+    chroma = [int(np.ptp(one, axis=2).max()) for one in motion]
+    assert chroma[0] > 100 > chroma[1]
+    left = 3 * panel[0].shape[1] // 4
+    assert (panel[0][-300:, left:] != panel[1][-300:, left:]).any()
+
+
 @pytest.mark.parametrize(
     ("said", "written"),
     [

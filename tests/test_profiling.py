@@ -1,6 +1,7 @@
 """What a profile counts, measures and says, each part against what is known by hand."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -81,14 +82,26 @@ def test_nothing_costs_nothing():
     assert counted(lambda: torch.fft.fft(torch.rand(3, 1)))[1] == {}
 
 
-def test_a_net_is_counted_alike_with_and_without_numbers():
+def test_a_net_is_counted_alike_with_and_without_numbers(monkeypatch):
+    ran_on: list[str] = []
+    restore = Candidate.restore
+
+    def noted(candidate: Candidate, blurry: Tensor, mask: Tensor | None) -> Tensor:
+        ran_on.append(blurry.device.type)
+        return restore(candidate, blurry, mask)
+
     picture = torch.rand(1, 3, 40, 24)
-    for net in (small_nafnet(), lively(M2AENet(4, [1, 1], 1, [1, 1], [2], mask_aware=False))):
-        candidate = Candidate("any", net)
-        assert _counted_without_numbers(candidate, picture, None) == counted(lambda net=net: net(picture))[1]
-    dense, mask = Candidate("dense", small_m2aenet(), "dense"), torch.ones(1, 1, 40, 24)
-    _, counts = counted(lambda: dense.restore(picture, mask))
-    assert _counted_without_numbers(dense, picture, mask) == counts
+    mask = torch.ones(1, 1, 40, 24)
+    for candidate in (
+        Candidate("NAFNet", small_nafnet()),
+        Candidate("without masks", lively(M2AENet(4, [1, 1], 1, [1, 1], [2], mask_aware=False))),
+        Candidate("dense", small_m2aenet(), "dense"),
+    ):
+        _, counts = counted(partial(candidate.restore, picture, mask))
+        with monkeypatch.context() as patch:
+            patch.setattr(Candidate, "restore", noted)
+            assert _counted_without_numbers(candidate, picture, mask) == counts
+    assert ran_on == ["meta"] * 3
 
 
 def test_a_net_that_needs_numbers_is_counted_as_it_runs():

@@ -77,10 +77,12 @@ def test_a_table_is_one_command_with_the_published_numbers_beside_it(swept, name
 def test_a_table_goes_with_the_size_of_another_experiment_and_with_seeds(swept):
     configs = swept("experiment=[demo,m2aenet/mask_loss]", "seed=0,1,2", "model.net.width=8")
     # The loss as the demo has it, and without; each with all seeds, in folders of their own.
+    demo = OmegaConf.load(configuration_root() / "experiments" / "demo.yaml")
     keys = ("model.loss.mask", "seed", "model.net.width", "trainer.max_steps", "output")
-    weights_and_seeds = [(weight, seed) for weight in (0.03, 0) for seed in (0, 1, 2)]
+    weights_and_seeds = [(weight, seed) for weight in (demo.model.loss.mask, 0) for seed in (0, 1, 2)]
     assert [values(config, keys) for config in configs] == [
-        (weight, seed, 8, 1200, f"sweep/{number}") for number, (weight, seed) in enumerate(weights_and_seeds)
+        (weight, seed, 8, demo.trainer.max_steps, f"sweep/{number}")
+        for number, (weight, seed) in enumerate(weights_and_seeds)
     ]
     assert configs[0].experiment == ["demo", "m2aenet/mask_loss"]
 

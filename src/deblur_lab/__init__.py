@@ -2,7 +2,8 @@
 
 >>> import deblur_lab
 >>> net = deblur_lab.load_model("runs/demo/checkpoints/last.ckpt")  # doctest: +SKIP
->>> restored = net(blurry)  # (B, 3, H, W), RGB in [0, 1], any height and width  # doctest: +SKIP
+>>> with torch.inference_mode():  # doctest: +SKIP
+...     restored = net(blurry)  # (B, 3, H, W), RGB in [0, 1], any height and width
 >>> sharp = deblur_lab.deblur(photo, net)  # a PIL image, an array or a tensor; of any size  # doctest: +SKIP
 """
 
@@ -87,7 +88,8 @@ def load_model(path: str | os.PathLike[str]) -> "nn.Module":
 
     Returns:
         A module that maps (B, 3, H, W) RGB in [0, 1], of any height and width, to restored images of the
-        same shape, not clamped.
+        same shape, not clamped. Call it under `torch.inference_mode()`: it then needs less memory, and an
+        M2AENet computes only the pixels that it takes for blurred.
 
     Raises:
         CheckpointError: the file cannot be read, is of no known network, or its weights do not fit.

@@ -284,7 +284,7 @@ def _counted_without_numbers(candidate: Candidate, blurry: Tensor, mask: Tensor 
         shadow = Candidate(candidate.name, copy.deepcopy(candidate.net).to("meta"), candidate.pruning)
         sizes = torch.empty_like(blurry, device="meta"), None if mask is None else mask.to("meta")
         _, multiply_adds = counted(partial(shadow.restore, *sizes))
-    except Exception:  # whatever it is, it is met again below if it is real
+    except (RuntimeError, TypeError):  # PyTorch's, where numbers are asked for; if it is real it comes again
         _, multiply_adds = counted(partial(candidate.restore, blurry, mask))
     return multiply_adds
 

@@ -66,6 +66,9 @@ MEASURES: Mapping[str, Measure] = {
     "blur_f1": Measure("blur F1", 3, 1, _inside("blur_detection", "f1")),
     "epe_px": Measure("motion error (px)", 3, -1, _inside("motion", "epe_px")),
     "zero_epe_px": Measure("error of no motion (px)", 3, 0, _inside("motion", "zero_epe_px")),
+    "orientation_error_deg": Measure(
+        "orientation error (°)", 1, -1, _inside("motion", "orientation_error_deg")
+    ),
     "multiply_adds_t": Measure("multiply-adds (T)", 3, -1, lambda result: None),
     "gpu_memory_gb": Measure("GPU memory (GB)", 1, -1, lambda result: None),
 }
@@ -106,12 +109,14 @@ class Row:
 
     Attributes:
         settings: their values of the settings that the table compares, as they are typed.
-        seeds: one a run.
-        cells: what they reached, by the names of `MEASURES`.
+        seeds: of the runs, each once.
+        runs: how many there are; more than seeds where the same was run again.
+        cells: what they reached, by the names of `MEASURES`; a value a seed, the mean of its runs.
     """
 
     settings: tuple[str, ...]
     seeds: tuple[str, ...]
+    runs: int
     cells: Mapping[str, Spread | None]
 
 
@@ -214,8 +219,9 @@ def _compared(members: Sequence[_Scored]) -> Comparison:
         [
             Row(
                 values,
-                tuple(str(run.scores.get("seed")) for run, _ in alike),
-                {name: _spread_of(name, [result for _, result in alike]) for name in columns},
+                tuple(dict.fromkeys(_seed(run) for run, _ in alike)),
+                len(alike),
+                {name: _over_seeds(name, alike) for name in columns},
             )
             for values, alike in rows.items()
         ],
@@ -223,6 +229,20 @@ def _compared(members: Sequence[_Scored]) -> Comparison:
         _origin(members),
         tuple(row for name in experiments for row in published(name)),
     )
+
+
+def _seed(run: Run) -> str:
+    return str(run.scores.get("seed"))
+
+
+def _over_seeds(column: str, alike: Sequence[_Scored]) -> Spread | None:
+    """Runs of one seed are one value, their mean: repeated they say nothing of the spread over seeds."""
+    values: dict[str, list[float]] = {}
+    for run, result in alike:
+        value = measure_of(column).of(result)
+        if value is not None:
+            values.setdefault(_seed(run), []).append(value)
+    return spread([statistics.fmean(same) for same in values.values()])
 
 
 def _spread_of(column: str, results: Sequence[Mapping[str, Any]]) -> Spread | None:

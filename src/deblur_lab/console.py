@@ -80,6 +80,9 @@ def _print_findings(result: Mapping[str, Any]) -> None:
             zero, error = motion[f"{prefix}zero_epe_px"], motion[f"{prefix}epe_px"]
             table.add_row(title, _number(zero, 2), _number(error, 2), _number(zero - error, 2, "+"))
         _console.print(table)
+        off = motion["orientation_error_deg"]
+        if not math.isnan(off):
+            say(f"orientation of the motion: {off:.0f} degrees off; chance is 45")
     selected, dilated = result.get("selected_share"), result.get("dilated_share")
     if selected is not None and dilated is not None:
         say(

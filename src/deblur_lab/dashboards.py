@@ -490,7 +490,13 @@ def _findings(result: Mapping[str, Any]) -> dict[str, float | None]:
     found = {name: result.get(name) for name in ("threshold", "selected_share", "dilated_share")}
     found |= {f"blur_{name}": blur.get(name) for name in ("precision", "recall", "f1", "iou")}
     found["blur_calibration_error"] = blur.get("calibration_error")
-    for name in ("epe_px", "zero_epe_px", "moving_epe_px", "moving_zero_epe_px"):
+    for name in (
+        "epe_px",
+        "zero_epe_px",
+        "moving_epe_px",
+        "moving_zero_epe_px",
+        "orientation_error_deg",
+    ):
         found[name] = motion.get(name)
     for at in result.get("thresholds", ()):
         place = f"threshold_{at['threshold']:g}"

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from deblur_lab.callbacks.findings import USUAL_THRESHOLD
 from deblur_lab.checkpoints import load_net
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import plain
@@ -38,7 +39,7 @@ from deblur_lab.images.photos import (
 )
 from deblur_lab.pictures import blur_figure, explained_panel, motion_figure
 from deblur_lab.restoring import Explained, Restorer, can_explain, converter, device_named
-from deblur_lab.tasks import require_masks
+from deblur_lab.tasks import mask_threshold, require_masks
 
 FIGURE_ENDINGS = (".explained.png", ".blur.png", ".motion.png")
 """Of the files in `Figures`, after the photo's name."""
@@ -316,7 +317,9 @@ def _restore(
         _make_folder(job.target.parent)
         notes = write_photo(job.target, restored, job.kind, jpeg_quality=settings["jpeg_quality"])
         if explained is not None and job.figures is not None:
-            _write_figures(job.figures, photo, restored, explained)
+            own = mask_threshold(restorer.net)
+            threshold = USUAL_THRESHOLD if own is None else own
+            _write_figures(job.figures, photo, restored, explained, threshold)
     except DivergedError as error:
         raise DivergedError(f"{quoted(job.source)}: {error}") from error
     except MemoryError as error:
@@ -327,7 +330,9 @@ def _restore(
     return replace(restored, notes=photo.notes + notes)
 
 
-def _write_figures(files: Figures, photo: Photo, restored: Photo, explained: Explained) -> None:
+def _write_figures(
+    files: Figures, photo: Photo, restored: Photo, explained: Explained, threshold: float
+) -> None:
     """Write what the net says of a photo, side by side and each by itself over the whole photo."""
     reduction = explained.reduction
     before, after = _reduced(photo, reduction), _reduced(restored, reduction)
@@ -339,12 +344,14 @@ def _write_figures(files: Figures, photo: Photo, restored: Photo, explained: Exp
         visible = torch.from_numpy(cv2.resize(opaque, size, interpolation=cv2.INTER_AREA))
         probability = None if probability is None else probability * visible
         motion = None if motion is None else motion * visible
-    write_png(files.panel, explained_panel(before, after, probability, motion, reduction=reduction))
+    panel = explained_panel(before, after, probability, motion, reduction=reduction, threshold=threshold)
+    write_png(files.panel, panel)
     whole = _reduced(photo, 1)
     if probability is not None:
-        write_png(files.blur, blur_figure(whole, probability, reduction=reduction))
+        write_png(files.blur, blur_figure(whole, probability, reduction=reduction, threshold=threshold))
     if motion is not None:
-        write_png(files.motion, motion_figure(whole, motion, probability, reduction=reduction))
+        figure = motion_figure(whole, motion, probability, reduction=reduction, threshold=threshold)
+        write_png(files.motion, figure)
 
 
 def _reduced(photo: Photo, reduction: int) -> NDArray[np.uint8]:

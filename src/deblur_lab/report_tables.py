@@ -63,6 +63,9 @@ def finding_tables(result: Mapping[str, Any]) -> list[Table]:
             zero, error = motion[f"{prefix}zero_epe_px"], motion[f"{prefix}epe_px"]
             gain = "" if None in (zero, error) else f"{zero - error:+.2f}"
             rows.append((title, _number(zero, 2), _number(error, 2), gain))
+        off = motion.get("orientation_error_deg")
+        if off is not None:  # which older runs do not have
+            rows.append(("orientation (°; chance is 45)", "", f"{off:.0f}", ""))
         tables.append(Table(("end-point error (px)", "no motion", "predicted", "gain"), rows))
     return tables
 
@@ -101,7 +104,7 @@ def comparison_table(comparison: Comparison) -> Table:
     rows = [
         [
             *(row.settings if few else [_joined(headings, row)]),
-            f"{len(row.seeds)} ({', '.join(row.seeds)})",
+            _seeds(row),
             *(_measured(row.cells[name], name, len(row.seeds)) for name in columns),
         ]
         for row in comparison.rows
@@ -133,19 +136,25 @@ def published_table(comparison: Comparison) -> Table | None:
     )
 
 
+def _seeds(row: Row) -> str:
+    """How many and which; how many runs, if some seed has several."""
+    text = f"{len(row.seeds)} ({', '.join(row.seeds)})"
+    return f"{text}, {row.runs} runs" if row.runs > len(row.seeds) else text
+
+
 def _joined(headings: Sequence[str], row: Row) -> str:
     return ", ".join(f"{name}={value}" for name, value in zip(headings, row.settings, strict=True))
 
 
-def _measured(cell: Spread | None, column: str, runs: int = 0) -> str:
-    """Mean and spread, and of how many runs, if not all have the number."""
+def _measured(cell: Spread | None, column: str, seeds: int = 0) -> str:
+    """Mean and spread, and of how many seeds, if not all have the number."""
     if cell is None:
         return "-"
     digits = measure_of(column).digits
     text = f"{cell.mean:.{digits}f}"
     if cell.deviation is not None:
         text += f" ± {cell.deviation:.{digits}f}"
-    return f"{text} ({cell.count} of {runs})" if cell.count < runs else text
+    return f"{text} ({cell.count} of {seeds})" if cell.count < seeds else text
 
 
 def _number(value: float | None, digits: int) -> str:

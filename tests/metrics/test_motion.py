@@ -71,6 +71,35 @@ def test_no_motion_has_the_error_of_no_motion():
     assert scores.moving_epe_px == scores.moving_zero_epe_px > scores.epe_px
 
 
+@pytest.mark.parametrize(
+    ("predicted", "off_deg"),
+    [((3, 0), 0), ((-0.1, 0), 0), ((0, 7), 90), ((1, 1), 45), ((0, 0), 45), ((1, math.sqrt(3)), 60)],
+)
+def test_orientation_is_the_angle_between_lines_without_a_sense(predicted, off_deg):
+    end = torch.tensor([2.0, 0.0]).view(2, 1, 1).expand(2, 3, 4)
+    given = torch.tensor(predicted, dtype=torch.float32).view(2, 1, 1).expand(2, 3, 4)
+    tally = tally_motion(torch.stack([-given, given]), -end, end, torch.ones(1, 3, 4))
+    assert tally.oriented_pixels == 12
+    assert motion_scores([tally]).orientation_error_deg == pytest.approx(off_deg, abs=1e-4)
+
+
+def test_what_comes_back_to_where_it_was_has_no_orientation():
+    there = torch.full((2, 1, 1), 3.0)
+    tally = tally_motion(torch.stack([there, -there]), there, there, torch.ones(1, 1, 1))
+    assert (tally.moving_pixels, tally.oriented_pixels) == (1, 0)
+    assert math.isnan(motion_scores([tally]).orientation_error_deg)
+
+
+def test_one_motion_everywhere_is_below_no_motion_but_has_no_orientation():
+    """What the documentation says of the two scores."""
+    angle = torch.linspace(0, math.pi, 181)[:-1]
+    end = torch.stack([angle.cos(), angle.sin()]).view(2, 1, -1)
+    fixed = 0.6 * torch.tensor([1.0, 0.0]).view(2, 1, 1).expand_as(end)
+    scores = motion_scores([tally_motion(torch.stack([-fixed, fixed]), -end, end, torch.ones(1, 1, 180))])
+    assert 0.7 < scores.epe_px / scores.zero_epe_px < 0.8
+    assert scores.orientation_error_deg == pytest.approx(45, abs=0.1)
+
+
 def test_images_are_pooled_by_pixels_in_any_order():
     scenes = [scene(seed, height=5 + seed) for seed in range(3)]
     tallies = [tally_motion(*one) for one in scenes]

@@ -1,10 +1,14 @@
-"""The made-up pictures and weights that the golden files were computed with; see each function."""
+"""The made-up pictures and weights that the golden files were computed with, and nets that have them."""
 
 from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from deblur_lab.models import M2AENet
+
+SMALL = (4, [1, 2], 1, [1, 1])  # fewer scales, so that small pictures have many pixels at the second stage
 
 
 def image(seed: int, *shape: int) -> Tensor:
@@ -28,3 +32,10 @@ def fill(net: nn.Module) -> None:
             values = 0.1 * noise
         state[key] = torch.from_numpy(np.asarray(values, dtype="float32"))
     net.load_state_dict(state)
+
+
+def made_up(*sizes: object, **settings: object) -> M2AENet:
+    """An M2AENet with such weights, in eval mode."""
+    net = M2AENet(*sizes, **settings)
+    fill(net)
+    return net.eval()

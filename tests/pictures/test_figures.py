@@ -63,6 +63,22 @@ def test_likely_blur_has_an_outline_of_its_own_and_specks_have_none():
     assert radii.max() < 33
 
 
+def test_the_outline_of_likely_blur_is_where_the_threshold_is():
+    probability = 0.4 * disk(120, 160, 40) + 0.5 * disk(120, 160, 20)
+    usual, lower = mask_overlay(GRAY, probability), mask_overlay(GRAY, probability, threshold=0.3)
+    for overlay, radius in ((usual, 20), (lower, 40)):
+        rows, columns = np.nonzero(np.abs(overlay.astype(int) - PREDICTED).sum(axis=2) < 60)
+        radii = np.hypot(rows - 60, columns - 80)
+        assert len(radii) > 2 * radius
+        assert np.abs(radii - radius).max() < 4
+    # What is tinted is the probability itself, and of the truth there is no threshold.
+    np.testing.assert_array_equal(usual[60, 70:90], lower[60, 70:90])
+    mask = disk(120, 160, 30)
+    np.testing.assert_array_equal(
+        mask_overlay(GRAY, mask=mask), mask_overlay(GRAY, mask=mask, threshold=0.99)
+    )
+
+
 def test_holes_of_the_true_mask_are_outlined_too():
     ring = disk(120, 160, 50) - disk(120, 160, 20)
     rows, columns = np.nonzero(saturated(mask_overlay(GRAY, mask=ring)))
@@ -177,6 +193,20 @@ def test_where_blur_is_unlikely_the_picture_is_quiet():
     assert coloured[80:, 110:].any()
 
 
+def test_objects_are_where_blur_is_over_the_threshold():
+    motion, probability = straight(4.0, 0.0), 0.4 * torch.ones(1, 120, 160)
+    probability[..., :80] = 0.2
+    assert not saturated(trajectory_overlay(GRAY, motion, probability)).any()
+    coloured = saturated(trajectory_overlay(GRAY, motion, probability, threshold=0.3))
+    assert not coloured[80:, :60].any()  # above it there is the badge
+    assert coloured[80:, 90:].any()
+    assert saturated(trajectory_overlay(GRAY, motion, probability, threshold=0.1))[80:, :60].any()
+    # Without a probability, there is nothing that a threshold is of.
+    np.testing.assert_array_equal(
+        trajectory_overlay(GRAY, motion), trajectory_overlay(GRAY, motion, threshold=0.9)
+    )
+
+
 def test_each_object_has_an_outline_and_a_badge_that_hides_no_object():
     first, one = in_block(straight(5.0, 0.0), slice(30, 60), slice(20, 60))
     second, other = in_block(straight(0.0, 5.0), slice(70, 110), slice(100, 140))
@@ -265,6 +295,21 @@ def test_figures_begin_with_the_picture_by_a_whole_factor_and_end_with_a_legend(
     )
     assert saturated(moved[height:]).sum() > 200  # the wheel
     assert (np.abs(blurred[height:].astype(int) - TRUE_OUTLINE).sum(axis=2) < 30).any()
+
+
+def test_figures_take_a_threshold_and_the_legend_says_which():
+    probability, motion = disk(120, 160, 30), straight(4.0, 0.0)
+    usual, same, other = (
+        blur_figure(GRAY, probability, **given) for given in ({}, {"threshold": 0.5}, {"threshold": 0.3})
+    )
+    np.testing.assert_array_equal(usual, same)
+    legend = usual.shape[0] - 120 * 6
+    assert (usual[-legend:] != other[-legend:]).any()
+    np.testing.assert_array_equal(other[:-legend], mask_overlay(GRAY, probability, enlarge=6, threshold=0.3))
+    drawn = {"probability": 0.4 * probability, "threshold": 0.3}
+    np.testing.assert_array_equal(
+        motion_figure(GRAY, motion, **drawn)[: 120 * 6], trajectory_overlay(GRAY, motion, enlarge=6, **drawn)
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (24, 24), (7, 120), (120, 7)])

@@ -47,6 +47,36 @@ def test_regions_are_counted_from_the_largest_and_specks_are_left_out():
     np.testing.assert_array_equal(found.likelihood > 0.5, found.labels > 0)
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.8])
+def test_regions_begin_where_the_probability_is_over_the_threshold(threshold):
+    ramp = torch.linspace(0, 1, 161).expand(1, 120, 161)
+    found = regions(blur_likelihood(ramp), threshold)
+    assert found.total == 1
+    first = np.argmax(found.labels > 0, axis=1)
+    assert np.abs(first - 160 * threshold).max() <= 1
+    np.testing.assert_array_equal(found.likelihood > 0.5, found.labels > 0)
+
+
+def test_what_is_blurred_for_certain_is_as_large_at_any_threshold():
+    likelihood = blur_likelihood(disk(120, 160, 30))
+    likelihood[5:8, 5:8] = 1  # a speck
+    usual = regions(likelihood)
+    for threshold in (0.05, 0.5, 0.95):
+        found = regions(likelihood, threshold)
+        assert found.total == 1
+        assert (found.labels != usual.labels).mean() < 0.001
+
+
+def test_over_no_probability_lies_any_that_is_known_and_over_one_none():
+    likelihood = blur_likelihood(0.01 + 0.99 * disk(120, 160, 30))
+    likelihood[:, :40] = 0
+    everything, nothing = regions(likelihood, 0.0), regions(likelihood, 1.0)
+    assert (everything.labels[:, 43:] == 1).all()
+    assert not everything.labels[:, :37].any()
+    assert nothing.total == 0
+    assert not nothing.labels.any()
+
+
 def test_an_object_is_as_long_and_moves_as_its_pixels_do():
     mask = disk(120, 160, 20)
     motion = motion_of(straight(3.0, 4.0) * mask)

@@ -165,6 +165,24 @@ def test_true_and_predicted_motion_stand_side_by_side_in_one_scale():
     assert 40 < chroma[0] < chroma[1] - 20
 
 
+def test_panels_draw_and_name_the_threshold_of_the_prediction_alone():
+    usual, lower = (
+        columns_of(full_panel(probability=0.4 * disk(), threshold=threshold), 6) for threshold in (0.5, 0.3)
+    )
+    changed = [bool((one != other).any()) for one, other in zip(usual, lower, strict=True)]
+    assert changed == [False, False, False, True, True, False]
+    blur = [columns[3][:-310] for columns in (usual, lower)]
+    assert (blur[0] != blur[1]).any()  # the heading, whose words end within the column
+    assert (blur[1][:, -8:] == blur[1][0, -1]).all()
+    small, motion = to_uint8(photograph()), straight(4.0, 0.0, 60, 80)
+    usual, lower = (
+        columns_of(explained_panel(small, small, 0.4 * disk(), motion, threshold=threshold), 4)
+        for threshold in (0.5, 0.3)
+    )
+    changed = [bool((one[-290:] != other[-290:]).any()) for one, other in zip(usual, lower, strict=True)]
+    assert changed == [False, False, True, True]
+
+
 def test_the_wheel_stands_in_the_heading_where_there_is_motion():
     still = torch.zeros(9, 2, 60, 80)
     *_, moving, nothing = columns_of(full_panel(true_motion=still), 6)

@@ -9,11 +9,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from deblur_lab.callbacks.findings import USUAL_THRESHOLD
 from deblur_lab.callbacks.rows import Row, datamodule_of, gathered
 from deblur_lab.images import to_uint8, write_png
 from deblur_lab.logs import Exhibit, dashboards
 from deblur_lab.pictures import blur_figure, comparison_panel, motion_figure
-from deblur_lab.tasks import EvaluationTask, Restoration, RestorationTask, restore
+from deblur_lab.tasks import EvaluationTask, Restoration, RestorationTask, mask_threshold, restore
 from deblur_lab.writing import writing
 
 
@@ -52,8 +53,10 @@ class Pictures(Callback):
             # Only these are asked for blur and motion too, which costs memory and time.
             net = cast(EvaluationTask | RestorationTask, pl_module).evaluated_net
             said = restore(net, batch["blurry"])
+            own = mask_threshold(net)
+            threshold = USUAL_THRESHOLD if own is None else own
             for position in positions:
-                exhibit = self._draw(said, batch, position, source)
+                exhibit = self._draw(said, batch, position, source, threshold)
                 if dashboards(trainer.loggers):
                     index = int(batch["index"][position])
                     self._rows.append({"dataset": dataloader_idx, "index": index, "exhibit": exhibit})
@@ -73,6 +76,7 @@ class Pictures(Callback):
         batch: Mapping[str, Any],
         position: int,
         source: Any,  # noqa: ANN401
+        threshold: float,
     ) -> Exhibit:
         def one(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor[position].float().cpu()
@@ -97,6 +101,7 @@ class Pictures(Callback):
             true_motion=torch.stack(ends) if motion is not None and len(ends) == 2 else None,
             title=f"{source.name}  {name}",
             scores={"blurry": before, "restored": after},
+            threshold=threshold,
         )
         target = self.folder / f"{source.name}-{name.replace('/', '-')}.png"
         with writing(target):
@@ -106,7 +111,7 @@ class Pictures(Callback):
         given = to_uint8(blurry)
         pictures = {"blurry": given, "restored": to_uint8(restored), "sharp": to_uint8(sharp)}
         if mask is not None or probability is not None:
-            pictures["mask"] = blur_figure(given, probability, mask)
+            pictures["mask"] = blur_figure(given, probability, mask, threshold=threshold)
         if motion is not None:
-            pictures["trajectories"] = motion_figure(given, motion, probability)
+            pictures["trajectories"] = motion_figure(given, motion, probability, threshold=threshold)
         return Exhibit(source.name, name, pictures, before, after)

@@ -27,6 +27,8 @@ class MotionTally:
         moving_pixels: how many of them show content that moves; others were only covered for a while.
         moving_error_px: as `error_px`, over these.
         moving_zero_error_px: as `zero_error_px`, over these.
+        oriented_pixels: how many blurred pixels have an orientation: their content is not back where it was.
+        orientation_error_deg: sum over these of the angles between predicted and true orientation.
     """
 
     pixels: int
@@ -35,6 +37,8 @@ class MotionTally:
     moving_pixels: int
     moving_error_px: float
     moving_zero_error_px: float
+    oriented_pixels: int
+    orientation_error_deg: float
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,12 @@ class MotionScores:
 
     Attributes:
         epe_px: over the blurred pixels.
-        zero_epe_px: of predicting no motion, over the same: what a prediction must stay below.
+        zero_epe_px: of predicting no motion, over the same.
         moving_epe_px: over the blurred pixels whose content moves.
         moving_zero_epe_px: of predicting no motion, over these.
+        orientation_error_deg: the angle, from 0 to 90 degrees, between the predicted and the true line from
+            the start to the end of the exposure, over the blurred pixels whose content ends elsewhere than it
+            began. Chance, and one direction everywhere where true ones are of all kinds, give 45.
         pixels: how many blurred pixels there are.
     """
 
@@ -53,6 +60,7 @@ class MotionScores:
     zero_epe_px: float
     moving_epe_px: float
     moving_zero_epe_px: float
+    orientation_error_deg: float
     pixels: int
 
 
@@ -62,6 +70,9 @@ def tally_motion(motion: Tensor, start: Tensor, end: Tensor, mask: Tensor) -> Mo
     The error of a pixel is the mean of the distances, in px, between the predicted and the true displacement
     at the start of the exposure and at its end. A blurred picture is the same if time runs backwards, so that
     no network can tell the start from the end: each pixel has the smaller of the errors of both directions.
+    That is generous: one fixed motion of the right length, the same everywhere, comes to about 0.7 of the
+    error of no motion where true directions are of all kinds. Whether the direction is told, the error of the
+    orientation says.
 
     Args:
         motion: (N, 2, H, W), predicted displacements from mid-exposure, in px, x then y, at N >= 2 instants
@@ -89,6 +100,9 @@ def tally_motion(motion: Tensor, start: Tensor, end: Tensor, mask: Tensor) -> Mo
     error = np.minimum(forward, backward)
     zero_error = (_length(true_first) + _length(true_last)) / 2
     moving = np.maximum(_length(true_first), _length(true_last)) > MOVING_PX
+    chord, true_chord = last - first, true_last - true_first
+    oriented = _length(true_chord) > 2 * MOVING_PX
+    angles = _angles_deg(chord[:, oriented], true_chord[:, oriented])
     # NumPy adds in one order however many threads there are.
     return MotionTally(
         len(error),
@@ -97,6 +111,8 @@ def tally_motion(motion: Tensor, start: Tensor, end: Tensor, mask: Tensor) -> Mo
         int(moving.sum()),
         float(error[moving].sum()),
         float(zero_error[moving].sum()),
+        len(angles),
+        float(angles.sum()),
     )
 
 
@@ -109,6 +125,10 @@ def motion_scores(tallies: Sequence[MotionTally]) -> MotionScores:
         _mean([tally.zero_error_px for tally in tallies], pixels),
         _mean([tally.moving_error_px for tally in tallies], moving),
         _mean([tally.moving_zero_error_px for tally in tallies], moving),
+        _mean(
+            [tally.orientation_error_deg for tally in tallies],
+            sum(tally.oriented_pixels for tally in tallies),
+        ),
         pixels,
     )
 
@@ -116,6 +136,13 @@ def motion_scores(tallies: Sequence[MotionTally]) -> MotionScores:
 def _length(displacements: NDArray[np.float64]) -> NDArray[np.float64]:
     """(2, K) to (K,)."""
     return np.asarray(np.hypot(displacements[0], displacements[1]))
+
+
+def _angles_deg(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The angles between lines along (2, K), from 0 to 90; what has no length lies at 45 to all."""
+    lengths = _length(one) * _length(other)
+    cosines = np.abs((one * other).sum(axis=0)) / np.where(lengths > 0, lengths, 1)
+    return np.where(lengths > 0, np.degrees(np.arccos(cosines.clip(0, 1))), 45.0)
 
 
 def _mean(sums: Sequence[float], count: int) -> float:

@@ -4,6 +4,8 @@ Sections and equations are those of Shang et al. 2025, "Motion-aware adaptive pi
 local motion deblurring".
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,7 @@ class MaskPredictor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits, in float32 under autocast too."""
-        with torch.autocast(features.device.type, enabled=False):
+        with _without_autocast(features.device):
             pixels = features.to(next(self.parameters()).dtype).permute(0, 2, 3, 1)
             local, rest = self.embed(pixels).tensor_split(2, dim=-1)
             average = self.pool(rest.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(rest.dtype)
@@ -68,6 +70,12 @@ class MotionAnalyzer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the numbers, computed in float32 under autocast too: bfloat16 has no hundredths of 10 px."""
-        with torch.autocast(features.device.type, enabled=False):
+        with _without_autocast(features.device):
             offsets: Tensor = self.conv(features.to(self.conv.weight.dtype))
         return offsets.float()
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Turn autocast off; where there is none, as on the device "meta", PyTorch would refuse to."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()

@@ -179,7 +179,13 @@ class M2AENet(NAFNet):
 
         Returns:
             The restored pictures, (B, 3, H, W), not clamped, and the stages' findings.
+
+        Raises:
+            ValueError: if the mask has another shape.
         """
+        expected = (blurry.shape[0], 1, *blurry.shape[-2:])
+        if mask is not None and mask.shape != expected:
+            raise ValueError(f"the mask must have the shape {expected}, but has {tuple(mask.shape)}")
         generators = None
         if self.training and noise_seeds is not None:
             generators = [_generator(seed) for seed in noise_seeds.tolist()]

@@ -5,7 +5,6 @@ Overlays are drawn over the picture and have its size; figures have a legend bel
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,15 +32,11 @@ from deblur_lab.pictures.drawing import (
 )
 from deblur_lab.pictures.objects import (
     Map,
-    Motion,
-    MovingObject,
-    Regions,
+    SeenMotion,
     Spread,
     blur_likelihood,
-    motion_of,
-    moving_likelihood,
-    moving_objects,
     regions,
+    seen_motion,
     spread_paths,
 )
 
@@ -55,21 +50,25 @@ MOST_BADGES = 8
 
 FIGURE_PX = 1000  # small pictures are enlarged for a figure, to about this on the longer side
 
-_NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)  # what the rim of the wheel may stand for, and tenfold
-
 
 def mask_overlay(
-    picture: Picture, probability: Tensor | None = None, mask: Tensor | None = None, *, enlarge: int = 1
+    picture: Picture,
+    probability: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    enlarge: int = 1,
+    threshold: float = 0.5,
 ) -> Picture:
     """Tint a picture where blur is predicted, and outline where it truly is.
 
-    Where blur is likelier than not, the tint has an outline of its colour; specks have none.
+    Where blur is likelier than the threshold, the tint has an outline of its colour; specks have none.
 
     Args:
         picture: (H, W, 3) uint8.
         probability: (1, H, W) in [0, 1]; the stronger the tint, the likelier the blur.
         mask: (1, H, W), 1 = blurred; an outline around it.
         enlarge: whole factor by which what is returned is larger.
+        threshold: of the probability.
 
     Returns:
         (H * enlarge, W * enlarge, 3) uint8.
@@ -78,7 +77,7 @@ def mask_overlay(
         ValueError: the sizes differ.
     """
     check_sizes(picture.shape[:2], mask, probability)
-    return draw_blur(enlarged(picture, enlarge), probability, mask, step_px=enlarge)
+    return draw_blur(enlarged(picture, enlarge), probability, mask, step_px=enlarge, threshold=threshold)
 
 
 def trajectory_overlay(
@@ -88,6 +87,7 @@ def trajectory_overlay(
     *,
     enlarge: int = 1,
     scale_px: float | None = None,
+    threshold: float = 0.5,
 ) -> Picture:
     """Draw how blurred objects move during the exposure, over a quiet picture.
 
@@ -105,6 +105,7 @@ def trajectory_overlay(
             regions are those that move farthest.
         enlarge: whole factor by which what is returned is larger.
         scale_px: the length of the most saturated colour; None: that of the longest path, rounded up.
+        threshold: of the probability.
 
     Returns:
         (H * enlarge, W * enlarge, 3) uint8.
@@ -113,14 +114,19 @@ def trajectory_overlay(
         ValueError: the sizes differ.
     """
     check_sizes(picture.shape[:2], motion, probability)
-    seen = seen_motion(motion, probability)
+    seen = seen_motion(motion, probability, threshold)
     return draw_motion(
         enlarged(picture, enlarge), seen, step_px=enlarge, scale=enlarge, scale_px=scale_px or seen.scale_px
     )[0]
 
 
 def blur_figure(
-    picture: Picture, probability: Tensor | None, mask: Tensor | None = None, *, reduction: int = 1
+    picture: Picture,
+    probability: Tensor | None,
+    mask: Tensor | None = None,
+    *,
+    reduction: int = 1,
+    threshold: float = 0.5,
 ) -> Picture:
     """`mask_overlay` as a figure of its own: small pictures are enlarged, and a legend stands below it.
 
@@ -129,6 +135,7 @@ def blur_figure(
         probability: (1, h, w), predicted.
         mask: (1, h, w), the truth.
         reduction: the whole factor by which h and w are smaller than H and W (rounded up).
+        threshold: of the probability; the legend says it.
 
     Returns:
         (height, width, 3) uint8; its top is the picture, enlarged by a whole factor or not at all.
@@ -138,10 +145,10 @@ def blur_figure(
     """
     check_sizes(reduced_size(picture, reduction), probability, mask)
     factor = figure_enlargement(*picture.shape[:2])
-    canvas = draw_blur(enlarged(picture, factor), probability, mask, step_px=reduction * factor)
-    return with_legend(
-        canvas, blur_key(probability is not None, mask is not None, legend_stroke_px(*canvas.shape[:2])), []
-    )
+    step_px = reduction * factor
+    canvas = draw_blur(enlarged(picture, factor), probability, mask, step_px=step_px, threshold=threshold)
+    stroke = legend_stroke_px(*canvas.shape[:2])
+    return with_legend(canvas, blur_key(probability is not None, mask is not None, stroke, threshold), [])
 
 
 def motion_figure(
@@ -150,6 +157,7 @@ def motion_figure(
     probability: Tensor | None = None,
     *,
     reduction: int = 1,
+    threshold: float = 0.5,
 ) -> Picture:
     """`trajectory_overlay` as a figure of its own: small pictures are enlarged, and a legend stands below it.
 
@@ -158,6 +166,7 @@ def motion_figure(
         motion: (N, 2, h, w), in px of `picture`.
         probability: (1, h, w), predicted, or the true mask.
         reduction: the whole factor by which h and w are smaller than H and W (rounded up).
+        threshold: of the probability.
 
     Returns:
         (height, width, 3) uint8; its top is the picture, enlarged by a whole factor or not at all.
@@ -167,7 +176,7 @@ def motion_figure(
     """
     check_sizes(reduced_size(picture, reduction), probability, motion)
     factor = figure_enlargement(*picture.shape[:2])
-    seen = seen_motion(motion, probability)
+    seen = seen_motion(motion, probability, threshold)
     canvas, magnification = draw_motion(
         enlarged(picture, factor), seen, step_px=reduction * factor, scale=factor, scale_px=seen.scale_px
     )
@@ -179,48 +188,14 @@ def motion_figure(
     )
 
 
-class SeenMotion(NamedTuple):
-    """Motion, object by object.
-
-    Attributes:
-        motion: Of all pixels.
-        regions: Where there are objects.
-        objects: Those that move.
-        longest_px: The longest path within them; 0 if there are none.
-    """
-
-    motion: Motion
-    regions: Regions
-    objects: list[MovingObject]
-    longest_px: float
-
-    @property
-    def scale_px(self) -> float:
-        """The longest path, rounded up to a number that one likes to read."""
-        if self.longest_px <= 0:
-            return 1.0
-        power = 10.0 ** math.floor(math.log10(self.longest_px))
-        return next(nice * power for nice in _NICE if nice * power >= 0.999 * self.longest_px)
-
-    def caption(self, magnification: int) -> str:
-        """What stands beside the wheel."""
-        if not self.objects:
-            return "none is seen"
-        drawn = f", drawn {magnification}x" if magnification > 1 else ""
-        return f"longest {self.longest_px:.1f} px{drawn}"
-
-
-def seen_motion(motion: Tensor, probability: Tensor | None) -> SeenMotion:
-    """Find the objects that move: in likely blur, or, if that is not known, by their motion alone."""
-    given = motion_of(motion)
-    found = regions(moving_likelihood(given) if probability is None else blur_likelihood(probability))
-    objects = moving_objects(found, given)
-    lengths = [given.length_px[thing.moving] for thing in objects]
-    longest_px = float(np.quantile(np.concatenate(lengths), 0.995)) if lengths else 0.0
-    return SeenMotion(given, found, objects, longest_px)
-
-
-def draw_blur(canvas: Picture, probability: Tensor | None, mask: Tensor | None, *, step_px: int) -> Picture:
+def draw_blur(
+    canvas: Picture,
+    probability: Tensor | None,
+    mask: Tensor | None,
+    *,
+    step_px: int,
+    threshold: float = 0.5,
+) -> Picture:
     """Draw `mask_overlay` on a canvas that has `step_px` pixels for each one of the maps."""
     drawn = faded(canvas, 0.75)
     height, width = canvas.shape[:2]
@@ -229,7 +204,7 @@ def draw_blur(canvas: Picture, probability: Tensor | None, mask: Tensor | None, 
         likelihood = blur_likelihood(probability)
         strength = TINT * enlarged(likelihood, step_px)[:height, :width]
         blend(drawn, np.array(PREDICTED, np.float32), strength)
-        likely = _grown(regions(likelihood).likelihood, step_px, (height, width))
+        likely = _grown(regions(likelihood, threshold).likelihood, step_px, (height, width))
         outline(drawn, likely, [(PREDICTED, 1.2 * stroke)])
     if mask is not None:
         true = _grown((mask[0] > 0.5).float().cpu().numpy(), step_px, (height, width))
@@ -399,7 +374,7 @@ def motion_key(side_px: float, scale_px: float) -> Picture:
     return np.asarray(key)
 
 
-def blur_key(predicted: bool, true: bool, stroke: float) -> Picture:
+def blur_key(predicted: bool, true: bool, stroke: float, threshold: float = 0.5) -> Picture:
     """The tint from 0 to 1, and the colours of the outlines, one beside the other."""
     face = font(max(11.0, 11 * stroke))
     height = round(1.5 * face.size)
@@ -410,7 +385,7 @@ def blur_key(predicted: bool, true: bool, stroke: float) -> Picture:
             ("bar", 5 * face.size),
             ("predicted probability of blur, 0 to 1", 0),
             ("likely", 1.6 * face.size),
-            ("over 0.5", 0),
+            (f"over {threshold:g}", 0),
         ]
     if true:
         parts += [("true", 1.6 * face.size), ("true mask", 0)]

@@ -4,6 +4,7 @@ Maps are of one picture, (h, w), channels first; "px of the map" are theirs, whi
 pixels (of the photo that the map is a reduction of).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,13 +20,14 @@ SMALLEST_SHARE = 0.001  # of the picture; smaller regions are specks, no objects
 MOST_OBJECTS = 24
 
 _SAMPLES_A_SIDE = 400  # of the raster that keeps paths apart
+_NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)  # what the rim of the wheel may stand for, and tenfold
 
 
 class Regions(NamedTuple):
     """Where a picture is blurred.
 
     Attributes:
-        likelihood: (h, w), smoothed, over 0.5 within the objects and nowhere else.
+        likelihood: (h, w), smoothed, over 0.5 within the objects and nowhere else, whatever the threshold.
         labels: (h, w) int32, 0 = none, from 1 on the objects, the largest first.
         total: How many objects there are.
     """
@@ -99,9 +101,15 @@ def moving_likelihood(motion: Motion) -> Map:
     return (length_px > least_px).astype(np.float32)
 
 
-def regions(likelihood: Map) -> Regions:
-    """Connected regions of likely blur, (h, w), outlines rounded off; specks are left out, or filled in."""
-    smooth = cv2.GaussianBlur(likelihood, (0, 0), max(0.7, max(likelihood.shape) / 200)).astype(np.float32)
+def regions(likelihood: Map, threshold: float = 0.5) -> Regions:
+    """Connected regions of likely blur, (h, w), outlines rounded off; specks are left out, or filled in.
+
+    Args:
+        likelihood: (h, w) in [0, 1].
+        threshold: What is likelier is in a region.
+    """
+    sigma_px = max(0.7, max(likelihood.shape) / 200)
+    smooth = cv2.GaussianBlur(_halved_at(likelihood, threshold), (0, 0), sigma_px).astype(np.float32)
     _, gaps, statistics, _ = cv2.connectedComponentsWithStats((smooth <= 0.5).astype(np.uint8))
     speck = statistics[:, cv2.CC_STAT_AREA] < SMALLEST_SHARE * smooth.size
     speck[0] = False  # what is likely
@@ -114,6 +122,16 @@ def regions(likelihood: Map) -> Regions:
     new_labels[order + 1] = np.arange(len(order)) + 1
     kept: NDArray[np.int32] = new_labels[labels]
     return Regions(np.where(kept > 0, smooth, np.minimum(smooth, np.float32(0.45))), kept, len(order))
+
+
+def _halved_at(likelihood: Map, threshold: float) -> Map:
+    """Stretch what lies below and above a threshold so that it comes to 0.5; 0 and 1 stay.
+
+    Smoothed after that, the edge of what is certain stays where it is, whatever the threshold.
+    """
+    below = 0.5 * likelihood / max(threshold, 1e-6)
+    above = 0.5 + 0.5 * (likelihood - threshold) / max(1 - threshold, 1e-6)
+    return np.where(likelihood > threshold, above, below).astype(np.float32, copy=False)
 
 
 def moving_objects(found: Regions, motion: Motion) -> list[MovingObject]:
@@ -156,6 +174,50 @@ def _innermost(region: NDArray[np.bool_]) -> NDArray[np.float64]:
     depth = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return np.array((x + 0.5, y + 0.5))
+
+
+class SeenMotion(NamedTuple):
+    """Motion, object by object.
+
+    Attributes:
+        motion: Of all pixels.
+        regions: Where there are objects.
+        objects: Those that move.
+        longest_px: The longest path within them; 0 if there are none.
+    """
+
+    motion: Motion
+    regions: Regions
+    objects: list[MovingObject]
+    longest_px: float
+
+    @property
+    def scale_px(self) -> float:
+        """The longest path, rounded up to a number that one likes to read."""
+        if self.longest_px <= 0:
+            return 1.0
+        power = 10.0 ** math.floor(math.log10(self.longest_px))
+        return next(nice * power for nice in _NICE if nice * power >= 0.999 * self.longest_px)
+
+    def caption(self, magnification: int) -> str:
+        """What stands beside the wheel."""
+        if not self.objects:
+            return "none is seen"
+        drawn = f", drawn {magnification}x" if magnification > 1 else ""
+        return f"longest {self.longest_px:.1f} px{drawn}"
+
+
+def seen_motion(motion: Tensor, probability: Tensor | None, threshold: float = 0.5) -> SeenMotion:
+    """Find the objects that move: in likely blur, or, if that is not known, by their motion alone."""
+    given = motion_of(motion)
+    if probability is None:
+        found = regions(moving_likelihood(given))
+    else:
+        found = regions(blur_likelihood(probability), threshold)
+    objects = moving_objects(found, given)
+    lengths = [given.length_px[thing.moving] for thing in objects]
+    longest_px = float(np.quantile(np.concatenate(lengths), 0.995)) if lengths else 0.0
+    return SeenMotion(given, found, objects, longest_px)
 
 
 class Spread(NamedTuple):

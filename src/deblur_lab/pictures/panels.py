@@ -24,13 +24,12 @@ from deblur_lab.pictures.drawing import (
 from deblur_lab.pictures.figures import (
     PREDICTED,
     TRUE_OUTLINE,
-    SeenMotion,
     check_sizes,
     draw_motion,
     mask_overlay,
     motion_key,
-    seen_motion,
 )
+from deblur_lab.pictures.objects import SeenMotion, seen_motion
 
 NARROWEST_COLUMN_PX = 400  # the heading of a column has room in this
 LARGEST_ENLARGED_PX = 1200  # a picture is not enlarged beyond this
@@ -49,6 +48,7 @@ def comparison_panel(
     title: str = "",
     scores: Mapping[str, Mapping[str, float]] | None = None,
     true_motion: Tensor | None = None,
+    threshold: float = 0.5,
 ) -> Picture:
     """Lay an image out side by side: blurry, restored, sharp, blur mask, motion, true motion.
 
@@ -67,6 +67,7 @@ def comparison_panel(
         scores: of the columns "blurry" and "restored", by the names that a scoring protocol gives them;
             gains are printed where both have one, and NaN is not printed.
         true_motion: like `motion`, but the truth; or (2, 2, H, W), at the start and at the end alone.
+        threshold: of the probability; what is likelier is outlined, and its motion drawn.
 
     Returns:
         (height, width, 3) uint8.
@@ -87,12 +88,12 @@ def comparison_panel(
     if sharp is not None:
         columns.append(_Column("sharp", enlarged(to_uint8(sharp), factor), [[("ground truth", QUIET_TEXT)]]))
     if mask is not None or probability is not None:
-        columns.append(_blur_column(given, probability, mask, factor))
+        columns.append(_blur_column(given, probability, mask, factor, threshold))
     moved = [
-        (name, seen_motion(paths, where))
-        for name, paths, where in (
-            ("predicted motion", motion, probability),
-            ("true motion", true_motion, mask),
+        (name, seen_motion(paths, where, over))
+        for name, paths, where, over in (
+            ("predicted motion", motion, probability, threshold),
+            ("true motion", true_motion, mask, 0.5),
         )
         if paths is not None
     ]
@@ -109,6 +110,7 @@ def explained_panel(
     motion: Tensor | None = None,
     *,
     reduction: int = 1,
+    threshold: float = 0.5,
 ) -> Picture:
     """Lay a photo out side by side with what a network made of it and says of it.
 
@@ -121,6 +123,7 @@ def explained_panel(
         probability: (1, H, W) in [0, 1], that a pixel is blurred.
         motion: (N, 2, H, W), displacements over the exposure in px of the photo before it was reduced.
         reduction: the factor by which the photo, and all else here, was reduced.
+        threshold: of the probability; what is likelier is outlined, and its motion drawn.
 
     Returns:
         (height, width, 3) uint8.
@@ -136,9 +139,9 @@ def explained_panel(
         _Column("restored", enlarged(restored, factor), []),
     ]
     if probability is not None:
-        columns.append(_blur_column(photo, probability, None, factor))
+        columns.append(_blur_column(photo, probability, None, factor, threshold))
     if motion is not None:
-        seen = seen_motion(motion, probability)
+        seen = seen_motion(motion, probability, threshold)
         canvas = enlarged(photo, factor)
         columns.append(
             _motion_column("predicted motion", canvas, seen, factor, factor / reduction, seen.scale_px)
@@ -159,12 +162,14 @@ class _Column(NamedTuple):
     scale_px: float | None = None  # of the wheel that stands in the heading
 
 
-def _blur_column(picture: Picture, probability: Tensor | None, mask: Tensor | None, factor: int) -> _Column:
-    overlay = mask_overlay(picture, probability, mask, enlarge=factor)
+def _blur_column(
+    picture: Picture, probability: Tensor | None, mask: Tensor | None, factor: int, threshold: float
+) -> _Column:
+    overlay = mask_overlay(picture, probability, mask, enlarge=factor, threshold=threshold)
     true: list[Run] = [("line: true mask", TRUE_OUTLINE)]
     if probability is None:
         return _Column("true blur", overlay, [true])
-    lines: list[list[Run]] = [[("tint: predicted probability", PREDICTED)]]
+    lines: list[list[Run]] = [[(f"tint: predicted probability, line: over {threshold:g}", PREDICTED)]]
     if mask is not None:
         lines.append(true)
     return _Column("blur" if mask is not None else "predicted blur", overlay, lines)
