@@ -10,6 +10,7 @@ from deblur_lab.errors import ConfigurationError
 from deblur_lab.losses import (
     LocalBlurLoss,
     ReconstructionLoss,
+    enlarged_motion,
     frequency_loss,
     l1_loss,
     mask_cross_entropy,
@@ -395,3 +396,49 @@ def test_weights_that_are_all_zero_are_refused():
 def test_an_exposure_has_two_instants():
     with pytest.raises(ConfigurationError, match="reblur_instants=1"):
         LocalBlurLoss(reblur_instants=1)
+
+
+# A variant of ours: reblurring at the picture's resolution
+
+
+def test_motion_is_enlarged_in_place_and_in_length():
+    """A displacement of one pixel there is one of 2 px to the right and 3 px down here, at the same place."""
+    motion = torch.zeros(1, 2, 2, 4, 5)
+    motion[0, 1, :, 2, 3] = 1
+    grown = enlarged_motion(motion, torch.zeros(1, 3, 12, 10))
+    assert grown.shape == (1, 2, 2, 12, 10)
+    assert not grown[0, 0].any()
+    torch.testing.assert_close(grown[0, 1].amax((1, 2)), 0.75 * torch.tensor([2.0, 3.0]))
+    weight = grown[0, 1, 1]
+    centre = (weight.sum(1) @ (torch.arange(12.0) + 0.5), weight.sum(0) @ (torch.arange(10.0) + 0.5))
+    torch.testing.assert_close(torch.stack(centre) / weight.sum(), torch.tensor([7.5, 7.0]))
+    uniform = torch.tensor([1.0, -2.0]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 4, 5)
+    wanted = torch.tensor([2.0, -6.0]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 12, 10)
+    torch.testing.assert_close(enlarged_motion(uniform, torch.zeros(1, 3, 12, 10)), wanted)
+
+
+def test_reblurring_at_the_pictures_resolution():
+    restored, blurry, sharp, mask, known, stages = local_batch()
+    loss = LocalBlurLoss(tv=1.0, reblur_instants=INSTANTS, reblur_at="picture")
+    parts = loss(restored, blurry, sharp, mask, known, stages)
+    at_pictures = [reblur_loss(enlarged_motion(motion, sharp), sharp, blurry) for _, motion in stages]
+    assert parts["reblur"] == sum(at_pictures)
+    assert parts["tv"] == sum(total_variation(motion) for _, motion in stages)
+    with pytest.raises(ConfigurationError, match="reblur_at=half: stage or picture is expected"):
+        LocalBlurLoss(reblur_at="half")
+
+
+def test_true_motion_reblurs_best_at_the_pictures_resolution():
+    """What is smeared by 4 px: no motion and the wrong direction leave more error than the right one."""
+    torch.manual_seed(0)
+    sharp = torch.rand(1, 3, 24, 24)
+    blurry = torch.stack([sharp.roll(step, dims=3) for step in (-2, -1, 0, 1, 2)]).mean(0)
+    across = torch.linspace(-1, 1, 5).view(1, 5, 1, 1, 1).expand(1, 5, 1, 12, 12)
+    none = torch.zeros_like(across)
+    right, wrong = torch.cat([across, none], 2), torch.cat([none, across], 2)
+    errors = [
+        reblur_loss(enlarged_motion(motion, sharp), sharp, blurry).item()
+        for motion in (right, right.flip(1), 0 * right, wrong)
+    ]
+    assert errors[0] == pytest.approx(errors[1])
+    assert errors[0] < 0.2 * min(errors[2:])

@@ -8,7 +8,7 @@ pixels of their own scale, x then y, at N instants of the exposure.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -182,6 +182,24 @@ def reblur_loss(displacements: Tensor, sharp: Tensor, blurry: Tensor) -> Tensor:
     return error.mean()
 
 
+def enlarged_motion(displacements: Tensor, picture: Tensor) -> Tensor:
+    """Bring displacements to a picture's resolution, bilinearly, and to its pixels.
+
+    Args:
+        displacements: (B, N, 2, h, w) in px of their own scale.
+        picture: (B, C, H, W).
+
+    Returns:
+        (B, N, 2, H, W) in px of the picture, float32 at least.
+    """
+    displacements = _full_precision(displacements)
+    size = (picture.shape[-2], picture.shape[-1])
+    scale = [size[1] / displacements.shape[-1], size[0] / displacements.shape[-2]]
+    scaled = displacements * displacements.new_tensor(scale).view(2, 1, 1)
+    grown = F.interpolate(scaled.flatten(1, 2), size, mode="bilinear", align_corners=False)
+    return grown.view(*displacements.shape[:3], *size)
+
+
 class WeightedLoss(nn.Module):
     """A loss of named parts, each with its weight; parts of weight 0 are not computed.
 
@@ -273,9 +291,13 @@ class LocalBlurLoss(WeightedLoss):
         reblur: weight of `reblur_loss`.
         tv: weight of `total_variation`, the paper's alpha.
         reblur_instants: the paper's N2 (table 6): at how many instants displacements are given.
+        reblur_at: the resolution at which pictures are reblurred and compared: "stage", that of the
+            displacements, as in eq. 11; or "picture", the pictures' own, to which displacements are then
+            enlarged. That is a variant of ours: what is averaged down to a stage has lost most of its blur.
 
     Raises:
-        ConfigurationError: a weight is negative or not finite, all are 0, or `reblur_instants` is below 2.
+        ConfigurationError: a weight is negative or not finite, all are 0, `reblur_instants` is below 2, or
+            `reblur_at` is neither.
     """
 
     def __init__(
@@ -287,13 +309,17 @@ class LocalBlurLoss(WeightedLoss):
         reblur: Weight = 1.0,
         tv: Weight = 1e-4,
         reblur_instants: Annotated[int, Range(2)] = 9,
+        reblur_at: Literal["stage", "picture"] = "stage",
     ) -> None:
         super().__init__({"l1": l1, "ssim": ssim, "fft": fft, "mask": mask, "reblur": reblur, "tv": tv})
         if reblur_instants < 2:
             raise ConfigurationError(
                 f"loss.reblur_instants={reblur_instants}: an exposure has 2 instants or more"
             )
+        if reblur_at not in ("stage", "picture"):
+            raise ConfigurationError(f"loss.reblur_at={reblur_at}: stage or picture is expected")
         self.reblur_instants = reblur_instants
+        self.reblur_at = reblur_at
 
     def forward(
         self,
@@ -324,7 +350,9 @@ class LocalBlurLoss(WeightedLoss):
         if logits and self.weights["mask"]:
             parts["mask"] = _sum([mask_cross_entropy(stage, mask, mask_known) for stage in logits])
         if motions and self.weights["reblur"]:
-            parts["reblur"] = _sum([reblur_loss(motion, sharp, blurry) for motion in motions])
+            of_pictures = self.reblur_at == "picture"
+            moved = [enlarged_motion(motion, sharp) if of_pictures else motion for motion in motions]
+            parts["reblur"] = _sum([reblur_loss(motion, sharp, blurry) for motion in moved])
         if motions and self.weights["tv"]:
             parts["tv"] = _sum([total_variation(motion) for motion in motions])
         return parts
