@@ -30,8 +30,9 @@ def in_turn(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[str, 
     """Time calls one after the other, again and again, so that all meet the same load: seconds by name."""
     repeats = {}
     for name, call in calls.items():
-        seconds(call, 2)  # the first calls pay for allocations
-        repeats[name] = max(1, round(SHORTEST_SAMPLE_S / seconds(call)))
+        first = seconds(call)  # the first call pays for allocations
+        usual = seconds(call, 2) if first < 10 * SHORTEST_SAMPLE_S else first
+        repeats[name] = max(1, round(SHORTEST_SAMPLE_S / usual))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(turns):
         for name, call in calls.items():

@@ -149,7 +149,7 @@ def test_many_settings_share_a_column_and_names_are_told_apart(tmp_path):
     text = comparison_table(table)
     assert text.heading[0] == "settings"
     assert text.rows[1][0] == "x=1, loss.x=1, optimizer.x=1, scheduler.x=1, more.x=1"
-    assert table.title == "on synthetic"
+    assert table.title == "runs on synthetic"
 
 
 def test_other_experiments_and_evaluations_are_not_put_side_by_side(tmp_path):

@@ -211,7 +211,7 @@ def _compared(members: Sequence[_Scored]) -> Comparison:
             (run, result)
         )
     experiments = runs[0].experiments
-    of = f"{', '.join(experiments)} on" if experiments else "on"
+    of = f"{', '.join(experiments)} on" if experiments else "runs on"
     return Comparison(
         f"{of} {members[0][1]['dataset']}",
         settings,

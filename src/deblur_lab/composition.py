@@ -294,6 +294,8 @@ class Composer:
         """What is wrong with the setting that composition failed by."""
         key, typed = override.key_or_group, str(override.input_line)
         options = self._options(override)
+        if key == experiments.GROUP:
+            options = sorted({*options, *experiments.names()})
         if str(error).startswith("Could not override") and (options or key not in dotted_keys(config)):
             return self._unknown(key, config)
         if override.is_sweep_override():

@@ -92,6 +92,12 @@ def register() -> None:
     Plugins.instance().register(ExperimentsSearchPath)
 
 
+def names() -> list[str]:
+    """All experiments that there are, those in folders as ``folder/name``."""
+    folder = configuration_root() / "experiments"
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
 def chosen(settings: Iterable[str]) -> list[str]:
     """The experiments that settings choose: one (``experiment=demo``), or several in a list.
 

@@ -15,6 +15,7 @@ from deblur_lab.errors import ConfigurationError, DivergedError, MachineError
 from deblur_lab.images.tensors import to_levels, to_tensor
 from deblur_lab.images.tiles import restored_rows, sample_windows
 from deblur_lab.machine import out_of_memory, peak_memory
+from deblur_lab.models import M2AENet
 from deblur_lab.models.layers import AveragePool, HasConverter
 from deblur_lab.tasks import Explaining, Restoration, restore
 
@@ -378,13 +379,15 @@ def device_named(name: str) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise MachineError(f"device={name} cannot be used here: {reason}") from error
+        kind = "no GPU that PyTorch can use" if device.type == "cuda" else str(error).splitlines()[0]
+        raise MachineError(f"device={name} cannot be used here: {kind}: choose device=cpu or auto") from error
     return device
 
 
 def can_explain(net: nn.Module) -> bool:
-    """Whether a net says where it sees blur."""
+    """Whether a net says where it sees blur, or how that moved; an M2AENet without either part does not."""
+    if isinstance(net, M2AENet):
+        return len(net.mask_predictors) + len(net.analyzers) > 0
     return isinstance(net, Explaining)
 
 

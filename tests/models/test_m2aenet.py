@@ -104,6 +104,7 @@ def test_a_new_net_predicts_small_motion_but_not_none():
         ({"width": 0}, "width"),
         ({"mask_positions": []}, "mask_positions"),
         ({"mask_positions": [1, 4]}, "mask_positions"),
+        ({"mask_positions": [1, 1]}, "mask_positions"),
         ({"pruning": "fast"}, "pruning"),
     ],
 )

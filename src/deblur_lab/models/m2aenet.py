@@ -130,10 +130,11 @@ class M2AENet(NAFNet):
             )
         if not 0 <= threshold <= 1:
             raise ConfigurationError(f"threshold is {threshold}: give a probability, from 0 to 1")
-        if not mask_positions or not set(mask_positions) <= {1, 2, 3}:
+        positions = set(mask_positions)
+        if not positions or not positions <= {1, 2, 3} or len(positions) < len(mask_positions):
             raise ConfigurationError(
-                f"mask_positions is {list(mask_positions)}: give one or more of 1, 2 and 3; without masks it "
-                "is mask_aware=false"
+                f"mask_positions is {list(mask_positions)}: give one or more of 1, 2 and 3, each once; "
+                "without masks it is mask_aware=false"
             )
         if pruning not in ("auto", "dense", "pruned"):
             raise ConfigurationError(f"pruning is {pruning}: give auto, dense or pruned")
@@ -175,7 +176,8 @@ class M2AENet(NAFNet):
                 that training depends neither on how samples are batched nor on the number of devices. None
                 takes PyTorch's global generator. Nothing in eval mode, where there is no noise.
             mask: (B, 1, H, W), 1 = blurred, to take the place of the predicted masks: a pixel of a stage is
-                blurred where more than half of its area is. None: as predicted. Nothing without predictors.
+                blurred where more than half of its area is; what the net pads is not blurred. None: as
+                predicted. Nothing without predictors.
 
         Returns:
             The restored pictures, (B, 3, H, W), not clamped, and the stages' findings.

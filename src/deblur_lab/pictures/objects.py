@@ -202,7 +202,7 @@ class SeenMotion(NamedTuple):
     def caption(self, magnification: int) -> str:
         """What stands beside the wheel."""
         if not self.objects:
-            return "none is seen"
+            return "no moving object"
         drawn = f", drawn {magnification}x" if magnification > 1 else ""
         return f"longest {self.longest_px:.1f} px{drawn}"
 
