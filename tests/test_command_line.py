@@ -103,6 +103,11 @@ ALONE = [
     ),
     ("train", "~seed", "seed was taken away, but is needed: leave ~seed out"),
     ("train", "data=reloblur", "data.root is not set: give it on the command line, as data.root=..."),
+    (
+        "train",
+        "experiment=m2aenet/tabel3",
+        "there is no experiment=m2aenet/tabel3: did you mean m2aenet/table3",
+    ),
     ("train", "model.net.predictor_stages=[9]", "model.net: predictor_stages is [9]: give encoder stages "),
 ]
 
@@ -124,7 +129,6 @@ TOGETHER = {
             "model=null": "there is no model=null: there are m2aenet, nafnet",
             "data=base": "there is no data=base: there are folder, gopro, gopro_reloblur, reloblur, syntheti",
             "experiment=dmeo": "there is no experiment=dmeo: did you mean demo?",
-            "experiment=m2aenet/tabel3": "there is no experiment=m2aenet/tabel3: did you mean m2aenet/table3?",
             "data/x=y": "there is no setting data/x: did you mean data?",
             "hydra/launcher=x": "there is no hydra/launcher=x: there are basic",
             "hydra.verbos=true": "there is no setting hydra.verbos: ",

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from deblur_lab.ops.costs import count
 
-# Numbers, not bytes, that a chunk of gathered rows may hold: on a CPU, what stays in the cache of a core.
-CHUNK_CPU = 131_072
+# Numbers, not bytes, that a chunk of gathered rows may hold: on a CPU what its caches hold, in few calls.
+CHUNK_CPU = 524_288
 CHUNK_GPU = 64_000_000
 KERNEL_POINTS = 9
 
