@@ -41,7 +41,15 @@ CONTENTS = (
     ),
     (
         "Look it up",
-        ("docs/settings", "docs/errors", "docs/costs", "docs/papers", "experiments/README", "docs/python"),
+        (
+            "docs/settings",
+            "docs/errors",
+            "docs/costs",
+            "docs/papers",
+            "experiments/README",
+            "experiments/m2aenet/README",
+            "docs/python",
+        ),
     ),
     ("Take part", ("CONTRIBUTING", "CHANGELOG")),
 )

@@ -19,8 +19,8 @@ from deblur_lab.metrics import ScoringProtocol, summarise
 from deblur_lab.tasks import EvaluationTask, RestorationTask, mask_threshold
 from deblur_lab.writing import replacing, write_json, writing
 
+# The scores of a dataset, as they stand in ``scores.json``.
 Result = dict[str, Any]
-"""The scores of a dataset, as they stand in ``scores.json``."""
 
 _OF_A_THRESHOLD = ("threshold", "selected_share", "dilated_share", "scores")
 
