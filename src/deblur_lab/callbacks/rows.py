@@ -10,8 +10,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from deblur_lab.data import DeblurDataModule
 from deblur_lab.data.samples import Split
 
+# What is known of an image; `dataset`, a number, and `index` say which it is.
 Row = dict[str, Any]
-"""What is known of an image; `dataset`, a number, and `index` say which it is."""
 
 
 def datamodule_of(trainer: L.Trainer) -> DeblurDataModule:
