@@ -108,6 +108,8 @@ OTHERS = (
     "wandb",
     *sys.stdlib_module_names,
 )
+# Half of a type, as napoleon splits it at its comma.
+nitpick_ignore = [("py:class", "dict[str")]
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     ("py:.*", rf"({'|'.join(OTHERS)})\..*"),
