@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+import deblur_lab
 from deblur_lab.errors import CheckpointError
-from deblur_lab.models import LearnableTrajectory, M2AENet, NAFNet
-from deblur_lab.models.published import net_of, weights_of
+from deblur_lab.models import LearnableTrajectory, M2AENet, NAFNet, UFPNet
+from deblur_lab.models.published import looks_like, net_of, weights_of, weights_of_encoder
+
+from .made_up import as_published, image, made_up_ufpnet
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIZES = [
@@ -124,7 +127,7 @@ def test_of_two_the_average_is_taken():
 def test_what_is_no_nafnet_is_described():
     with pytest.raises(
         CheckpointError,
-        match=r"^it holds 1 tensors \(conv\.weight \(3, 3\)\); a NAFNet .*intro\.weight and downs\.0\.we",
+        match=r"^it holds 1 tensors \(conv\.weight \(3, 3\)\); a NAFNet, .*intro\.weight and downs\.0\.we",
     ):
         net_of({"conv.weight": torch.zeros(3, 3)})
     with pytest.raises(CheckpointError, match=r"^it holds no weights \(only epoch\)$"):
@@ -136,7 +139,6 @@ def test_what_is_no_nafnet_is_described():
 @pytest.mark.parametrize(
     ("name", "net"),
     [
-        ("kernel_down.0.weight", "a UFPNet"),
         ("encoders.0.0.attgamma", "a KBNet"),
         ("encoder_level1.0.ffn.fft", "an FFTformer"),
         ("encoder_level1.0.attn.temperature", "a Restormer"),
@@ -151,12 +153,12 @@ def test_what_is_no_nafnet_is_described():
     ],
 )
 def test_other_nets_of_the_field_are_known_by_their_names(name, net):
-    """UFPNet's and KBNet's have all of NAFNet's names as well."""
-    state = filled(SIZES[0]).state_dict() if name.startswith(("kernel", "encoders")) else {}
+    """KBNet's have all of NAFNet's names as well."""
+    state = filled(SIZES[0]).state_dict() if name.startswith("encoders") else {}
     wrapped = {"params": {f"module.{key}": value for key, value in state.items()}}
     wrapped["params"][f"module.{name}"] = torch.zeros(2, 2)
     with pytest.raises(
-        CheckpointError, match=f"^it looks like {net}, and only NAFNet and M2AENet are known$"
+        CheckpointError, match=f"^it looks like {net}, and only NAFNet, M2AENet and UFPNet are known$"
     ):
         net_of(wrapped)
 
@@ -181,3 +183,121 @@ def test_what_is_missing_left_over_or_misshapen_is_named():
     assert "1 missing (ending.bias)" in message
     assert "1 unexpected (extra)" in message
     assert "1 of another shape (intro.bias (9,), not (6,))" in message
+
+
+@pytest.fixture(scope="module")
+def ufpnet() -> UFPNet:
+    return made_up_ufpnet(6, [1, 2], 1, [1, 0], kernel_size_px=5, estimator_width=3)
+
+
+def published(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {as_published(key): value for key, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("container", ["", "params", "state_dict"])
+def test_a_published_ufpnet_is_read(tmp_path, ufpnet, container):
+    state = published(ufpnet)
+    assert any("kernel_atttion" in key for key in state)
+    torch.save({container: state, "iter": 7} if container else state, tmp_path / "net.pth")
+    found = deblur_lab.load_model(tmp_path / "net.pth")
+    assert type(found) is UFPNet
+    blurry = image(1, 1, 3, 9, 14)
+    assert torch.equal(found(blurry), ufpnet(blurry))
+    assert not torch.equal(found(blurry), blurry)
+
+
+def test_the_released_ufpnet_is_known_by_its_keys_and_shapes():
+    shapes = json.loads((GOLDEN / "ufpnet_w64_keys.json").read_text())
+    state = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    net = net_of({"params": state})
+    assert type(net) is UFPNet
+    assert len(net.state_dict()) == len(shapes) == 852
+    assert sum(parameter.numel() for parameter in net.parameters()) == 80_343_663
+
+
+def test_what_is_nearly_a_ufpnet_is_told_in_a_line(ufpnet):
+    state = published(ufpnet)
+    del state["flow.net.0.s_net.0.weight"]
+    state["flow.net.10.beta"] = torch.zeros(25)
+    state["kernel_extra.Conv_mid.body.0.bias"] = torch.zeros(7)
+    with pytest.raises(CheckpointError) as caught:
+        net_of(state)
+    assert str(caught.value) == (
+        f"it looks like a UFPNet of width 6, but of its {len(ufpnet.state_dict())} tensors, "
+        "1 missing (flow.net.0.s_net.0.weight); 1 unexpected (flow.net.10.beta); "
+        "1 of another shape (kernel_extra.Conv_mid.body.0.bias (7,), not (12,))"
+    )
+
+
+def test_a_nafnet_with_one_name_of_a_ufpnet_is_told_in_a_line():
+    state = filled(SIZES[0]).state_dict() | {"kernel_down.0.weight": torch.zeros(361, 361, 2, 2)}
+    with pytest.raises(
+        CheckpointError, match=r"^it looks like a UFPNet of width 4, but .*\d+ missing \(.*\)$"
+    ):
+        net_of(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("kernel_down.0.weight", ()),
+        ("kernel_down.0.weight", (16, 16, 2, 2)),
+        ("kernel_down.0.weight", (10**6, 0, 2, 2)),
+        ("kernel_extra.Encoding_Block1.Conv_head.weight", (10**6, 0, 3, 3)),
+        ("kernel_extra.Encoding_Block1.Conv_head.weight", (0, 3, 3, 3)),
+    ],
+)
+def test_a_ufpnet_of_impossible_size_is_refused_at_once(ufpnet, name, shape):
+    with pytest.raises(CheckpointError, match=r"^it looks like a UFPNet of width 6, but "):
+        net_of({**published(ufpnet), name: torch.zeros(shape)})
+
+
+def test_a_ufpnet_without_a_guided_stage_is_refused(ufpnet):
+    state = {key: value for key, value in published(ufpnet).items() if not key.startswith("encoders.0")}
+    with pytest.raises(CheckpointError, match=r"of impossible size: encoder_blocks is \[0, 2\]"):
+        net_of(state)
+
+
+def aibnet_of(encoder: NAFNet) -> dict[str, torch.Tensor]:
+    """What the weights of an AIBNet look like, to whom reads their names."""
+    own = {
+        key: value
+        for key, value in encoder.state_dict().items()
+        if not key.startswith(("ups.", "decoders.", "ending."))
+    }
+    state = {f"encoder.{key}": value for key, value in own.items()}
+    return state | {f"sub_decoders.{index}.ending.weight": torch.zeros(1) for index in range(2)}
+
+
+@pytest.mark.parametrize("prefix", ["", "net.", "module."])
+def test_an_aibnet_is_known_and_not_taken_for_its_encoder(ufpnet, prefix):
+    state = {f"{prefix}{key}": value for key, value in aibnet_of(ufpnet).items()}
+    state = {"state_dict": state | ({"criterion.vgg.weight": torch.zeros(1)} if prefix == "net." else {})}
+    assert len(weights_of(state)) == len(aibnet_of(ufpnet))
+    assert looks_like(state) == "looks like an AIBNet of width 6 with 2 sub-decoders"
+    with pytest.raises(
+        CheckpointError, match=r"^it looks like an AIBNet .* take the checkpoint that the run"
+    ):
+        net_of(state)
+
+
+@pytest.mark.parametrize("of", ["published", "ours", "averaged", "aibnet"])
+@pytest.mark.parametrize("kind", ["NAFNet", "UFPNet"])
+def test_the_encoder_alone_is_found_in_any_file(ufpnet, of, kind):
+    net = ufpnet if kind == "UFPNet" else filled(SIZES[1])
+    state = net.state_dict()
+    files = {
+        "published": {"params": published(net)},
+        "ours": {"state_dict": {f"net.{key}": value for key, value in state.items()}},
+        "averaged": {
+            "state_dict": {f"net.{key}": torch.zeros_like(value) for key, value in state.items()}
+            | {f"ema.module.{key}": value for key, value in state.items()}
+        },
+        "aibnet": {"state_dict": {f"net.{key}": value for key, value in aibnet_of(net).items()}},
+    }
+    encoder = made_up_ufpnet(6, [1, 2], 1, [1, 0], kernel_size_px=5, estimator_width=3)
+    encoder = encoder if kind == "UFPNet" else filled(SIZES[1])
+    encoder.drop_decoder()
+    nn.init.zeros_(encoder.intro.weight)
+    encoder.load_state_dict(weights_of_encoder(files[of]))
+    assert torch.equal(encoder.intro.weight, net.intro.weight)

@@ -29,6 +29,10 @@ class NAFNet(nn.Module):
         middle_blocks: blocks at the lowest resolution.
         decoder_blocks: blocks of each decoder stage, the lowest resolution first.
 
+    Attributes:
+        width: channels at full resolution.
+        levels: how often the resolution is halved.
+
     Raises:
         ConfigurationError: if a size is out of range or the encoder and the decoder differ in length.
     """
@@ -42,6 +46,7 @@ class NAFNet(nn.Module):
     ) -> None:
         super().__init__()
         _check_sizes(width, encoder_blocks, middle_blocks, decoder_blocks)
+        self.width = width
         self.levels = len(encoder_blocks)
         self.intro = nn.Conv2d(3, width, 3, padding=1)
         self.ending = nn.Conv2d(width, 3, 3, padding=1)
@@ -74,12 +79,32 @@ class NAFNet(nn.Module):
             (B, 3, H, W): `blurry` plus the predicted residual, not clamped.
         """
         padded = self.pad(blurry)
+        return self.decode(*self.encode(padded), padded, blurry)
+
+    def encode(self, padded: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Run the encoder.
+
+        Args:
+            padded: (B, 3, h * 2**levels, w * 2**levels), what `pad` gave.
+
+        Returns:
+            features: (B, width * 2**levels, h, w), what the last `downs` gave; the middle comes after it.
+            skips: the encoder stages' outputs, the full resolution first.
+        """
         features = self.intro(padded)
-        skips = []
+        skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             skips.append(encoder(features))
             features = down(skips[-1])
-        return self.decode(features, skips, padded, blurry)
+        return features, skips
+
+    def drop_decoder(self) -> None:
+        """Remove the decoder and its weights, for good: `ups`, `decoders` and `ending`.
+
+        What remains is an encoder, for a net with another decoder: `pad`, `encode`, `middle_blks` and
+        `set_tlc` work as before.
+        """
+        del self.ups, self.decoders, self.ending
 
     def pad(self, blurry: Tensor) -> Tensor:
         """Pad with zeros at the right and the bottom to a multiple of 2**levels; returns channels_last."""
@@ -128,7 +153,8 @@ class NAFNet(nn.Module):
 
     def _parts_at(self, level: int) -> list[nn.Module]:
         """Return all that averages over the features of encoder stage `level` (from 0) and its mirror."""
-        return [self.encoders[level], self.decoders[self.levels - 1 - level]]
+        mirrored = [self.decoders[self.levels - 1 - level]] if hasattr(self, "decoders") else []
+        return [self.encoders[level], *mirrored]
 
 
 def _stage(channels: int, count: int) -> nn.Sequential:

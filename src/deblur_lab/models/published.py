@@ -1,16 +1,19 @@
 """Reads bare weights, others' and ours: finds them in their file, and the net and its size from shapes."""
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from deblur_lab.errors import CheckpointError
+from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.models.m2aenet import M2AENet
 from deblur_lab.models.nafnet import NAFNet
 from deblur_lab.models.trajectories import LearnableTrajectory, QuadraticTrajectory
+from deblur_lab.models.ufpnet import UFPNet
 
 PUBLISHED_PATCH_PX = 256
 """Side of the patches that the published NAFNets were trained on."""
@@ -25,10 +28,16 @@ _PREFIXES = ("net.", "model.", "generator.", "netG.", "net_g.", "network.")
 _COUNTERS = frozenset({"n_averaged"})
 _BLOCK = re.compile(r"((?:encoders|decoders)\.\d+|middle_blks)\.(\d+)\.")
 _LEVEL = re.compile(r"(?:encoders|decoders|downs|ups)\.(\d+)\.")
+_OF_UFPNET = ("kernel_extra.", "kernel_down.")  # has besides NAFNet's names
+_MISSPELT, _SPELT = "kernel_atttion", "kernel_attention"  # so in the published UFPNet
+_OF_DECODER = ("ups.", "decoders.", "ending.")
+# Width, blocks of the encoder, of the middle, of the decoder.
+Sizes = tuple[int, list[int], int, list[int]]
+KNOWN = "NAFNet, M2AENet and UFPNet"
+"""Whose bare weights become a net."""
 
 # What no other net of the field has in the names of its tensors, the most telling first.
 _TELLING_NAMES = (
-    ("a UFPNet", re.compile(r"(^|\.)kernel_down\.")),
     ("a KBNet", re.compile(r"\.attgamma$")),
     ("an FFTformer", re.compile(r"\.ffn\.fft$")),
     ("a Restormer", re.compile(r"\.attn\.temperature$")),
@@ -60,6 +69,7 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         for key, value in checkpoint.items()
         if isinstance(value, Tensor) and str(key).rpartition(".")[2] not in _COUNTERS
     }
+    weights = {key.replace(_MISSPELT, _SPELT): value for key, value in weights.items()}
     stripped = True
     while stripped and weights:
         stripped = False
@@ -72,7 +82,7 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _of_one_net(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of a trainer's several modules the NAFNet or what is made from it, the average of two; else all."""
-    found = [key.removesuffix("intro.weight") for key in weights if key.endswith(".intro.weight")]
+    found = [_root(key, weights) for key in weights if key.endswith(".intro.weight")]
     averages = [prefix for prefix in found if "ema" in prefix]
     for prefixes in (averages, found):
         if len(prefixes) == 1:
@@ -81,6 +91,34 @@ def _of_one_net(weights: dict[str, Tensor]) -> dict[str, Tensor]:
                 key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
             }
     return weights
+
+
+def _root(key: str, weights: Mapping[str, Tensor]) -> str:
+    """What stands before the names of the net that an intro.weight belongs to, itself or as its encoder."""
+    prefix = key.removesuffix("intro.weight")
+    outer = prefix.removesuffix("encoder.")
+    whole = any(name.startswith(f"{outer}sub_decoders.") for name in weights)
+    return outer if whole else prefix
+
+
+def weights_of_encoder(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of an encoder alone, of a UFPNet, a NAFNet, or an AIBNet that has one.
+
+    Args:
+        checkpoint: what the file holds, ours or others'.
+
+    Returns:
+        The tensors by the names that the encoder itself gives them, without those of its decoder; empty if
+        there are none.
+    """
+    weights = weights_of(checkpoint)
+    if _is_aibnet(weights):
+        weights = {
+            key.removeprefix("encoder."): value
+            for key, value in weights.items()
+            if key.startswith("encoder.")
+        }
+    return {key: value for key, value in weights.items() if not key.startswith(_OF_DECODER)}
 
 
 def misfits(
@@ -127,6 +165,11 @@ def looks_like(checkpoint: Mapping[str, Any]) -> str:
     other = _other_net(weights)
     if other:
         return f"looks like {other}"
+    if _is_aibnet(weights):
+        count = len({key.split(".")[1] for key in weights if key.startswith("sub_decoders.")})
+        return f"looks like an AIBNet{_of_width(weights)} with {count} sub-decoder{'s' if count > 1 else ''}"
+    if _is_ufpnet(weights):
+        return f"looks like a UFPNet{_of_width(weights)}"
     if any(key.startswith(("mask_predictors.", "analyzers.")) for key in weights):
         return f"looks like an M2AENet{_of_width(weights)}"
     if _is_nafnet(weights):
@@ -138,8 +181,8 @@ def looks_like(checkpoint: Mapping[str, Any]) -> str:
 def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
     """The net that bare weights belong to, filled with them; its width and blocks are found from them.
 
-    A NAFNet, with the names of its released checkpoints, or an M2AENet. Of that, weights tell neither the
-    threshold nor the kind of trajectory: the paper's are taken, and a warning says so.
+    A NAFNet or a UFPNet, with the names of their released checkpoints, or an M2AENet. Of that, weights tell
+    neither the threshold nor the kind of trajectory: the paper's are taken, and a warning says so.
 
     Args:
         checkpoint: what the file holds.
@@ -155,11 +198,16 @@ def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
     if not weights:
         raise CheckpointError(f"it {looks_like(checkpoint)}")
     if _other_net(weights):
-        raise CheckpointError(f"it {looks_like(checkpoint)}, and only NAFNet and M2AENet are known")
+        raise CheckpointError(f"it {looks_like(checkpoint)}, and only {KNOWN} are known")
+    if _is_aibnet(weights):
+        raise CheckpointError(
+            f"it {looks_like(checkpoint)}, and bare weights do not tell its settings: take the checkpoint "
+            "that the run wrote"
+        )
     if intro is None or not _is_nafnet(weights) or intro.ndim != 4:
         wanted = [name for name in ("intro.weight", "downs.0.weight") if name not in weights]
         raise CheckpointError(
-            f"it {looks_like(checkpoint)}; a NAFNet or M2AENet, which are known, would have "
+            f"it {looks_like(checkpoint)}; a NAFNet, M2AENet or UFPNet, which are known, would have "
             f"{' and '.join(wanted) or 'an intro.weight of four dimensions'}"
         )
     blocks: dict[str, set[str]] = {}
@@ -178,19 +226,38 @@ def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
     )
     motion = _stages(weights, "analyzers")
     masks = _stages(weights, "mask_predictors")
-    net = NAFNet(*sizes) if not (motion or masks) else _m2aenet(weights, sizes, motion, masks)
-    told = describe_misfits(net.state_dict(), weights)
-    if told:
-        raise CheckpointError(
-            f"it {looks_like(checkpoint)}, but of its {len(net.state_dict())} tensors, {told}"
-        )
+    net: NAFNet
+    if _is_ufpnet(weights):
+        with torch.device("meta"):  # so that a net that does not fit is not built
+            _refuse_misfits(_ufpnet(weights, sizes), weights)
+        net = _ufpnet(weights, sizes)
+    else:
+        net = NAFNet(*sizes) if not (motion or masks) else _m2aenet(weights, sizes, motion, masks)
+    _refuse_misfits(net, weights)
     net.load_state_dict(weights)
     return net.eval()
 
 
+def _refuse_misfits(net: NAFNet, weights: Mapping[str, Tensor]) -> None:
+    own = net.state_dict()
+    if told := describe_misfits(own, weights):
+        raise CheckpointError(f"it {looks_like(weights)}, but of its {len(own)} tensors, {told}")
+
+
+def _ufpnet(weights: Mapping[str, Tensor], sizes: Sizes) -> UFPNet:
+    head = weights.get("kernel_extra.Encoding_Block1.Conv_head.weight")
+    down = weights.get("kernel_down.0.weight")
+    kernel_size_px = 19 if down is None or not down.ndim else math.isqrt(len(down))
+    estimator_width = 64 if head is None or not head.ndim else len(head)
+    try:
+        return UFPNet(*sizes, kernel_size_px=kernel_size_px, estimator_width=estimator_width)
+    except ConfigurationError as error:
+        raise CheckpointError(f"it {looks_like(weights)}, but of impossible size: {error}") from error
+
+
 def _m2aenet(
     weights: Mapping[str, Tensor],
-    sizes: tuple[int, list[int], int, list[int]],
+    sizes: Sizes,
     motion: dict[int, int],
     masks: dict[int, int],
 ) -> M2AENet:
@@ -226,6 +293,15 @@ def _is_nafnet(weights: Mapping[str, Tensor]) -> bool:
     return "intro.weight" in weights and any(key.startswith("downs.0.") for key in weights)
 
 
+def _is_ufpnet(weights: Mapping[str, Tensor]) -> bool:
+    """Whether weights have what UFPNet has besides NAFNet's."""
+    return any(key.startswith(_OF_UFPNET) for key in weights)
+
+
+def _is_aibnet(weights: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith("sub_decoders.") for key in weights)
+
+
 def _other_net(weights: Mapping[str, Tensor]) -> str | None:
     """Which of the nets that are not known here weights belong to, with its article; None if to none."""
     for name, telling in _TELLING_NAMES:
@@ -235,5 +311,5 @@ def _other_net(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def _of_width(weights: Mapping[str, Tensor]) -> str:
-    intro = weights.get("intro.weight")
+    intro = weights.get("intro.weight", weights.get("encoder.intro.weight"))
     return "" if intro is None or intro.ndim == 0 else f" of width {len(intro)}"
