@@ -10,6 +10,8 @@ from deblur_lab.errors import ConfigurationError
 from deblur_lab.losses import (
     LocalBlurLoss,
     ReconstructionLoss,
+    charbonnier_loss,
+    edge_loss,
     enlarged_motion,
     frequency_loss,
     l1_loss,
@@ -21,7 +23,7 @@ from deblur_lab.losses import (
 )
 
 SAMPLES, INSTANTS = 3, 4
-PICTURE_LOSSES = [l1_loss, ssim_loss, frequency_loss, psnr_loss]
+PICTURE_LOSSES = [l1_loss, ssim_loss, frequency_loss, psnr_loss, charbonnier_loss, edge_loss]
 
 
 def noise(seed, *shape, dtype=torch.float64):
@@ -87,6 +89,41 @@ def test_frequency_loss_of_a_constant_difference():
     """Only the first of 4x3 coefficients differs, by the sum over the 4x4 pixels."""
     sharp = torch.zeros(1, 1, 4, 4)
     assert frequency_loss(sharp + 0.5, sharp).item() == pytest.approx(0.5 * 16 / (4 * 3 * 2))
+
+
+def test_charbonnier_loss_is_a_smooth_absolute_difference():
+    restored, sharp = (picture.numpy() for picture in pictures())
+    expected = np.mean(np.sqrt((restored - sharp) ** 2 + 0.001**2))
+    assert charbonnier_loss(*pictures()).item() == pytest.approx(expected, rel=1e-12)
+    assert charbonnier_loss(*pictures(), eps=1e-9).item() == pytest.approx(l1_loss(*pictures()).item())
+
+
+def test_edge_loss_compares_what_a_level_of_the_pyramid_loses():
+    """By matrices that blur, drop and spread the rows, and the columns, of each channel."""
+    restored, sharp = (picture.numpy() for picture in pictures())
+
+    def kept(size):
+        blur = np.zeros((size, size))
+        for row in range(size):
+            for tap, weight in zip(range(-2, 3), (0.05, 0.25, 0.4, 0.25, 0.05), strict=True):
+                blur[row, np.clip(row + tap, 0, size - 1)] += weight
+        return blur @ np.diag([2.0, 0.0] * (size // 2)) @ blur
+
+    rows, columns = kept(16), kept(18)
+    laplacians = [picture - rows @ picture @ columns.T for picture in (restored, sharp)]
+    expected = np.mean(np.sqrt((laplacians[0] - laplacians[1]) ** 2 + 0.001**2))
+    assert edge_loss(*pictures()).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [charbonnier_loss, edge_loss])
+def test_charbonnier_losses_of_equal_pictures(loss):
+    """The root has a gradient there, which is zero."""
+    _, sharp = pictures()
+    restored = sharp.clone().requires_grad_()
+    value = loss(restored, sharp, eps=1e-3)
+    value.backward()
+    assert value.item() == pytest.approx(1e-3)
+    assert restored.grad.abs().max() == 0
 
 
 def test_ssim_loss_agrees_with_scikit_image():
@@ -301,13 +338,21 @@ def test_half_precision_inputs_are_computed_in_full(index):
 
 def test_reconstruction_parts_are_the_functions_and_the_total_their_weighted_sum():
     restored, sharp = pictures()
-    loss = ReconstructionLoss(l1=2.0, ssim=3.0, fft=0.5, psnr=0.25)
+    loss = ReconstructionLoss(l1=2.0, ssim=3.0, fft=0.5, psnr=0.25, charbonnier=4.0, edge=5.0)
     parts = loss(restored, sharp)
-    expected = {"l1": l1_loss, "ssim": ssim_loss, "fft": frequency_loss, "psnr": psnr_loss}
+    expected = {
+        "l1": l1_loss,
+        "ssim": ssim_loss,
+        "fft": frequency_loss,
+        "psnr": psnr_loss,
+        "charbonnier": charbonnier_loss,
+        "edge": edge_loss,
+    }
     assert {name: part.item() for name, part in parts.items()} == {
         name: function(restored, sharp).item() for name, function in expected.items()
     }
     value = 2 * parts["l1"] + 3 * parts["ssim"] + 0.5 * parts["fft"] + 0.25 * parts["psnr"]
+    value = value + 4 * parts["charbonnier"] + 5 * parts["edge"]
     assert loss.total(parts).item() == pytest.approx(value.item(), rel=1e-12)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.ops.pyramid import pyramid_laplacian
 from deblur_lab.ops.splatting import reblur
 from deblur_lab.ops.ssim import WINDOW_PX, ssim_map
 from deblur_lab.ranges import Range, Weight
@@ -87,6 +88,49 @@ def frequency_loss(restored: Tensor, sharp: Tensor) -> Tensor:
     restored, sharp = _same_shape(restored, sharp)
     # The transform is linear: that of the difference is the difference, at half the cost.
     return torch.view_as_real(torch.fft.rfft2(restored - sharp)).abs().mean()
+
+
+def charbonnier_loss(restored: Tensor, sharp: Tensor, eps: float = 1e-3) -> Tensor:
+    """Mean of ``sqrt(difference^2 + eps^2)`` (Charbonnier et al. 1994; AIBNet, eq. 6, first term).
+
+    Assumes: the root is taken at each pixel and channel, as MPRNet's (Zamir et al. 2021); eq. 6 writes one
+    norm.
+
+    Args:
+        restored: (B, C, H, W).
+        sharp: of the same shape.
+        eps: more than 0; the loss of equal pictures.
+
+    Returns:
+        A scalar, `eps` or more.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    restored, sharp = _same_shape(restored, sharp)
+    return _charbonnier(restored - sharp, eps)
+
+
+def edge_loss(restored: Tensor, sharp: Tensor, eps: float = 1e-3) -> Tensor:
+    """Charbonnier loss between Laplacians (MPRNet, Zamir et al. 2021, eq. 5; AIBNet, eq. 6, second term).
+
+    Assumes: the Laplacian is that of a pyramid, `pyramid_laplacian`, as MPRNet's; and eq. 6's norm is taken
+    at each pixel and channel.
+
+    Args:
+        restored: (B, C, H, W).
+        sharp: of the same shape.
+        eps: more than 0; the loss of equal pictures.
+
+    Returns:
+        A scalar, `eps` or more.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    restored, sharp = _same_shape(restored, sharp)
+    # The Laplacian is linear: that of the difference is the difference, at half the cost.
+    return _charbonnier(pyramid_laplacian(restored - sharp), eps)
 
 
 def psnr_loss(restored: Tensor, sharp: Tensor) -> Tensor:
@@ -245,7 +289,14 @@ class WeightedLoss(nn.Module):
         return ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
 
     def _reconstruction(self, restored: Tensor, sharp: Tensor) -> dict[str, Tensor]:
-        losses = {"l1": l1_loss, "ssim": ssim_loss, "fft": frequency_loss, "psnr": psnr_loss}
+        losses = {
+            "l1": l1_loss,
+            "ssim": ssim_loss,
+            "fft": frequency_loss,
+            "psnr": psnr_loss,
+            "charbonnier": charbonnier_loss,
+            "edge": edge_loss,
+        }
         return {name: loss(restored, sharp) for name, loss in losses.items() if self.weights.get(name)}
 
 
@@ -257,13 +308,24 @@ class ReconstructionLoss(WeightedLoss):
         ssim: weight of `ssim_loss`.
         fft: weight of `frequency_loss`.
         psnr: weight of `psnr_loss`; 1, alone, is NAFNet's loss.
+        charbonnier: weight of `charbonnier_loss`; AIBNet's loss is 1 of it,
+        edge: 0.05 of `edge_loss`, and 0.1 of `fft`.
 
     Raises:
         ConfigurationError: a weight is negative or not finite, or all are 0.
     """
 
-    def __init__(self, l1: Weight = 0.0, ssim: Weight = 0.0, fft: Weight = 0.0, psnr: Weight = 0.0) -> None:
-        super().__init__({"l1": l1, "ssim": ssim, "fft": fft, "psnr": psnr})
+    def __init__(
+        self,
+        l1: Weight = 0.0,
+        ssim: Weight = 0.0,
+        fft: Weight = 0.0,
+        psnr: Weight = 0.0,
+        charbonnier: Weight = 0.0,
+        edge: Weight = 0.0,
+    ) -> None:
+        weights = {"l1": l1, "ssim": ssim, "fft": fft, "psnr": psnr, "charbonnier": charbonnier, "edge": edge}
+        super().__init__(weights)
 
     def forward(self, restored: Tensor, sharp: Tensor) -> dict[str, Tensor]:
         """The unweighted parts, by the names of the weights.
@@ -356,6 +418,10 @@ class LocalBlurLoss(WeightedLoss):
         if motions and self.weights["tv"]:
             parts["tv"] = _sum([total_variation(motion) for motion in motions])
         return parts
+
+
+def _charbonnier(difference: Tensor, eps: float) -> Tensor:
+    return (difference.square() + eps**2).sqrt().mean()
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:
