@@ -9,7 +9,7 @@ from deblur_lab.data import DeblurDataModule, LocalMotion, SyntheticSource
 from deblur_lab.images import read_rgb
 from deblur_lab.metrics import LocalProtocol
 from deblur_lab.tasks import EvaluationTask
-from tests.nets import small_m2aenet
+from tests.nets import small_aibnet, small_m2aenet
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +44,13 @@ def test_pictures_are_drawn_with_the_threshold_of_the_net(tmp_path, scenes, monk
     names = ("comparison_panel", "blur_figure", "motion_figure")
     assert drawn == [(name, threshold) for threshold in (0.0, 1.0) for name in names]
     assert np.any(panels[0] != panels[1])
+
+
+def test_what_sub_decoders_do_is_drawn(tmp_path, scenes):
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, callbacks=[Pictures(tmp_path)],
+    )  # fmt: skip
+    trainer.test(EvaluationTask(small_aibnet()), scenes, verbose=False)
+    found = sorted(path.name.partition(".")[2] for path in tmp_path.iterdir())
+    assert found == ["attention.png", "features.png", "png", "sub_decoders.png"]

@@ -1,5 +1,6 @@
 """Test images laid out side by side."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +13,27 @@ from torch import Tensor
 from deblur_lab.callbacks.findings import USUAL_THRESHOLD
 from deblur_lab.callbacks.rows import Row, datamodule_of, gathered
 from deblur_lab.images import to_uint8, write_png
+from deblur_lab.inside import Look, insight, look_inside
 from deblur_lab.logs import Exhibit, dashboards
-from deblur_lab.pictures import blur_figure, comparison_panel, motion_figure
+from deblur_lab.models import AIBNet
+from deblur_lab.pictures import (
+    Picture,
+    attention_figure,
+    blur_figure,
+    comparison_panel,
+    feature_figure,
+    motion_figure,
+    sharpening_figure,
+)
 from deblur_lab.tasks import EvaluationTask, Restoration, RestorationTask, mask_threshold, restore
 from deblur_lab.writing import writing
 
 
 class Pictures(Callback):
     """Lays test images out side by side: blurry, restored, sharp, mask, motion; and shows them on dashboards.
+
+    Of an AIBNet, three more pictures of each image show what its sub-decoders do: how the image becomes
+    sharper, features, and what the masks keep.
 
     Args:
         folder: for the PNG files, named as the images.
@@ -55,7 +69,10 @@ class Pictures(Callback):
             said = restore(net, batch["blurry"])
             own = mask_threshold(net)
             threshold = USUAL_THRESHOLD if own is None else own
-            for position in positions:
+            look = look_inside(net, batch["blurry"][positions]) if isinstance(net, AIBNet) else None
+            for number, position in enumerate(positions):
+                if look is not None:
+                    self._draw_inside(cast(AIBNet, net), look, number, batch, position, source)
                 exhibit = self._draw(said, batch, position, source, threshold)
                 if dashboards(trainer.loggers):
                     index = int(batch["index"][position])
@@ -103,11 +120,7 @@ class Pictures(Callback):
             scores={"blurry": before, "restored": after},
             threshold=threshold,
         )
-        target = self.folder / f"{source.name}-{name.replace('/', '-')}.png"
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_png(target, panel)
-
+        self._write(source, name, "", panel)
         given = to_uint8(blurry)
         pictures = {"blurry": given, "restored": to_uint8(restored), "sharp": to_uint8(sharp)}
         if mask is not None or probability is not None:
@@ -115,3 +128,40 @@ class Pictures(Callback):
         if motion is not None:
             pictures["trajectories"] = motion_figure(given, motion, probability, threshold=threshold)
         return Exhibit(source.name, name, pictures, before, after)
+
+    def _draw_inside(
+        self,
+        net: AIBNet,
+        look: Look,
+        number: int,
+        batch: Mapping[str, Any],
+        position: int,
+        source: Any,  # noqa: ANN401
+    ) -> None:
+        """Draw what the sub-decoders did to one image, the `number`-th that was looked at."""
+        kept = [[None if one is None else one[number].cpu() for one in scales] for scales in look.kept]
+        seen = insight(net, look.restored[number].float().cpu(), look.planes[number].cpu(), kept)
+        blurry, sharp = (batch[key][position].float().cpu() for key in ("blurry", "sharp"))
+        mask = batch["mask"][position].float().cpu() if bool(batch["mask_known"][position]) else None
+        name = batch["name"][position]
+        scores = [source.protocol.score(one, sharp, mask) for one in (blurry, *seen.restorations)]
+        given = to_uint8(blurry)
+        figure = sharpening_figure(
+            given,
+            [to_uint8(restored) for restored in seen.restorations],
+            to_uint8(sharp),
+            psnr_db=[score.get("psnr_db", math.nan) for score in scores],
+            title=f"{source.name}  {name}",
+        )
+        self._write(source, name, ".sub_decoders", figure)
+        if seen.rows:
+            self._write(source, name, ".features", feature_figure(given, seen.rows, f"{source.name}  {name}"))
+        kept_rows = [row for row in seen.kept if row]
+        if kept_rows:
+            self._write(source, name, ".attention", attention_figure(kept_rows, f"{source.name}  {name}"))
+
+    def _write(self, source: Any, name: str, ending: str, picture: Picture) -> None:  # noqa: ANN401
+        target = self.folder / f"{source.name}-{name.replace('/', '-')}{ending}.png"
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, picture)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deblur_lab.data.datamodule import DeblurDataModule, plan_batches
+    from deblur_lab.data.kernels import MotionKernels
     from deblur_lab.data.light import SensorNoise
     from deblur_lab.data.samples import SampleKey, Scene, SceneSet, Source
     from deblur_lab.data.scenes import CameraShake, Exposure, LocalMotion, Mixture
@@ -22,6 +23,7 @@ _MODULES = {
     "GoPro": "sources",
     "LocalMotion": "scenes",
     "Mixture": "scenes",
+    "MotionKernels": "kernels",
     "ReLoBlur": "sources",
     "SampleKey": "samples",
     "Scene": "samples",
@@ -40,6 +42,7 @@ __all__ = [
     "GoPro",
     "LocalMotion",
     "Mixture",
+    "MotionKernels",
     "ReLoBlur",
     "SampleKey",
     "Scene",

@@ -9,15 +9,26 @@ from deblur_lab.tasks.base import (
     require_masks,
     restore,
 )
+from deblur_lab.tasks.kernel_estimation import KernelEstimation
+from deblur_lab.tasks.kernel_guided import KernelGuidedDeblurring
 from deblur_lab.tasks.local import LocalDeblurring
+from deblur_lab.tasks.motion_prior import FlowPrior
+from deblur_lab.tasks.progressive import EncoderStart, ProgressiveDeblurring
 from deblur_lab.tasks.schedules import warmup_cosine
+from deblur_lab.tasks.training import TrainingTask
 
 __all__ = [
+    "EncoderStart",
     "EvaluationTask",
     "Explaining",
+    "FlowPrior",
+    "KernelEstimation",
+    "KernelGuidedDeblurring",
     "LocalDeblurring",
+    "ProgressiveDeblurring",
     "Restoration",
     "RestorationTask",
+    "TrainingTask",
     "mask_threshold",
     "require_masks",
     "restore",

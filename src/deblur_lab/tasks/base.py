@@ -1,25 +1,16 @@
 """What every restoration network is trained with: losses logged by part, EMA, compilation, restoring."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import lightning as L
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deblur_lab.errors import ConfigurationError
 from deblur_lab.kinds import shown
 from deblur_lab.ranges import Natural, OpenShare
-from deblur_lab.tasks.divergence import Divergence
-
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
-Batch = dict[str, Any]
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory, TrainingTask
 
 
 class Restoration(NamedTuple):
@@ -109,7 +100,7 @@ def require_masks(net: nn.Module, origin: str, **wanted: object) -> None:
             )
 
 
-class RestorationTask(L.LightningModule):
+class RestorationTask(TrainingTask):
     """Trains a network that maps blurry images to restored ones.
 
     Args:
@@ -119,13 +110,15 @@ class RestorationTask(L.LightningModule):
         scheduler: makes the schedule from the optimizer; stepped once an optimizer step.
         ema_decay: validation and prediction use an exponential moving average of the weights with this
             decay an optimizer step, in (0, 1); None: the weights themselves.
-        compile_blocks: compile the network's repeated blocks (``torch.compile``, one graph for each kind).
-        max_skipped_steps: how many steps in a row may be left out because a gradient overflows in
-            ``precision=16-mixed``, as happens while its scale is found; one more counts as diverged.
+        compile_blocks: as in `TrainingTask`.
+        max_skipped_steps: as in `TrainingTask`.
 
     Raises:
         ValueError: `ema_decay` is out of range.
     """
+
+    restores: ClassVar[bool] = True
+    monitor: ClassVar[tuple[str, Literal["max", "min"]]] = ("val/psnr_db", "max")
 
     def __init__(
         self,
@@ -137,14 +130,10 @@ class RestorationTask(L.LightningModule):
         compile_blocks: bool = False,
         max_skipped_steps: Natural = 20,
     ) -> None:
-        super().__init__()
         if ema_decay is not None and not 0 < ema_decay < 1:
             raise ValueError(f"ema_decay={ema_decay}: a number between 0 and 1 is expected, or null")
-        self.net = net
+        super().__init__(net, optimizer, scheduler, compile_blocks, max_skipped_steps)
         self.loss = loss
-        self.optimizer_factory = optimizer
-        self.scheduler_factory = scheduler
-        self.divergence = Divergence(max_skipped_steps)
         # Its first update copies the weights, so that it is never an average of nothing.
         self.ema = (
             AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
@@ -154,13 +143,6 @@ class RestorationTask(L.LightningModule):
         if self.ema is not None:
             # It is not trained; and DDP waits for the gradients of all that is.
             self.ema.requires_grad_(False)
-        if compile_blocks:
-            # Blocks share their code, and each size of picture and of channels is a variant of it.
-            torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-            for module in net.modules():
-                if getattr(module, "repeated", False):
-                    # With sizes left open, PyTorch 2.14 fails to compile a layer norm before a convolution.
-                    module.compile(dynamic=False)
 
     @property
     def evaluated_net(self) -> nn.Module:
@@ -171,39 +153,10 @@ class RestorationTask(L.LightningModule):
         """The parts of the loss on a training batch, unweighted."""
         return cast(dict[str, Tensor], self.loss(self.net(batch["blurry"]), batch["sharp"]))
 
-    def check_patch(self, height_px: int, width_px: int) -> None:
-        """Whether patches of a size can be trained on.
-
-        Raises:
-            ConfigurationError: they cannot.
-        """
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Lightning's; the loss of a batch, its parts logged as ``train/loss_<part>``."""
+    def losses(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The weighted sum of the loss's parts on a training batch, and these."""
         parts = self.loss_parts(batch)
-        loss = cast(RestorationLoss, self.loss).total(parts)
-        count = len(batch["blurry"])
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
-        self.log_dict({f"train/loss_{name}": part.detach() for name, part in parts.items()}, batch_size=count)
-        return self.divergence.noted(loss, parts, batch.get("name", ()))
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Lightning's; before gradients are clipped and the weights change. Logs the step's learning rate.
-
-        Raises:
-            DivergedError: the loss or the gradient is not finite.
-        """
-        gradients = [
-            parameter.grad
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        self.log("train/lr", optimizer.param_groups[0]["lr"])
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        self.divergence.check(gradients, self.global_step, may_overflow=scaled)
-        if scaled:
-            self.log("train/skipped_steps", float(self.divergence.skipped))
+        return cast(RestorationLoss, self.loss).total(parts), parts
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
         """Lightning's; then the average follows the weights, once an optimizer step that was taken."""
@@ -223,31 +176,12 @@ class RestorationTask(L.LightningModule):
         """Lightning's; callbacks score what it returns. Motion is told at both ends of the exposure."""
         return restore(self.evaluated_net, batch["blurry"], instants=2)
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's many forms
-        """Lightning's; the optimizer and its schedule, stepped once an optimizer step.
-
-        Raises:
-            ConfigurationError: one of them refuses its settings.
-        """
-        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        optimizer = _made("model.optimizer", self.optimizer_factory, trained)
-        scheduler = _made("model.scheduler", self.scheduler_factory, optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning's; nothing of an EMA that is off may stand in the way of its weights."""
         if self.ema is None:
             state = checkpoint["state_dict"]
             for key in [key for key in state if key.startswith("ema.")]:
                 del state[key]
-
-
-def _made(key: str, factory: Callable[[Given], Made], given: Given) -> Made:
-    """What a factory of the configuration makes, which is only then known to take its settings."""
-    try:
-        return factory(given)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{key}: {error}") from error
 
 
 class EvaluationTask(L.LightningModule):

@@ -8,7 +8,8 @@ from deblur_lab.errors import ConfigurationError
 from deblur_lab.losses import LocalBlurLoss
 from deblur_lab.models import M2AENet
 from deblur_lab.ranges import Natural, OpenShare
-from deblur_lab.tasks.base import Batch, OptimizerFactory, RestorationTask, SchedulerFactory
+from deblur_lab.tasks.base import RestorationTask
+from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory
 
 
 class LocalDeblurring(RestorationTask):

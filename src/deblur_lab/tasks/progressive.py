@@ -1,0 +1,202 @@
+"""Progressive training: one sub-decoder after the other, over a frozen encoder (AIBNet, section 3.4)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from deblur_lab.checkpoints import read_checkpoint
+from deblur_lab.errors import CheckpointError, ConfigurationError
+from deblur_lab.images import quoted
+from deblur_lab.losses import ReconstructionLoss
+from deblur_lab.models import AIBNet, NAFNet, UFPNet
+from deblur_lab.models.published import describe_misfits, looks_like, weights_of_encoder
+from deblur_lab.ranges import Natural, OpenShare
+from deblur_lab.tasks.base import RestorationTask
+from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory
+
+_KEY = "model.encoder.checkpoint"
+
+
+@dataclass(frozen=True)
+class EncoderStart:
+    """From what an AIBNet's encoder starts, and whether it is trained (AIBNet, section 4.3.3, table 5).
+
+    Attributes:
+        checkpoint: of a net of the encoder's kind and size, released or ours; or of an AIBNet with such an
+            encoder.
+        untrained: start from nothing, and train the encoder with the first sub-decoder. It must be said, for
+            it is not the paper's way.
+        frozen: whether the encoder stays as it is; None: if it comes from a checkpoint.
+    """
+
+    checkpoint: str | None = None
+    untrained: bool = False
+    frozen: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.untrained:
+            raise ConfigurationError(
+                f"model.encoder.untrained=true and {_KEY}={self.checkpoint} exclude each other: give one"
+            )
+
+    @property
+    def stays(self) -> bool:
+        """Whether the encoder is frozen."""
+        return not self.untrained if self.frozen is None else self.frozen
+
+
+class ProgressiveDeblurring(RestorationTask):
+    """Trains the last sub-decoder of an AIBNet, or all of them at once (section 3.4, table 6).
+
+    One stage of progressive training is one such task: a net with one sub-decoder more than before, of which
+    only the last is trained. All before it are frozen: without gradients, in eval mode, bit by bit as they
+    came, and nothing of what they compute is kept for the way back.
+
+    Assumes:
+        - an encoder that is trained (table 5) is trained with the first sub-decoder, and frozen with it.
+        - a UFPNet's flow is a prior and never trained here; its kernel estimator is only if all of the
+          encoder starts from nothing.
+        - where all sub-decoders are trained at once, eq. 6 is summed over what each restores, as MPRNet,
+          whose fusion is compared in table 6, does.
+
+    Args:
+        net: with one sub-decoder or more.
+        loss: eq. 6, each part with its weight.
+        optimizer: makes the optimizer from the parameters (a partial, in YAML).
+        scheduler: makes the schedule from the optimizer; stepped once an optimizer step.
+        encoder: from what the encoder starts.
+        trained: the sub-decoders that are trained: ``last``, or ``all``.
+        ema_decay: as in `RestorationTask`; off in the paper.
+        compile_blocks: as in `TrainingTask`.
+        max_skipped_steps: as in `TrainingTask`.
+
+    Raises:
+        ConfigurationError: `trained` is neither.
+    """
+
+    def __init__(
+        self,
+        net: AIBNet,
+        loss: ReconstructionLoss,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        encoder: EncoderStart,
+        trained: Literal["last", "all"] = "last",
+        ema_decay: OpenShare | None = None,
+        compile_blocks: bool = False,
+        max_skipped_steps: Natural = 20,
+    ) -> None:
+        if trained not in ("last", "all"):
+            raise ConfigurationError(f"model.trained={trained}: last or all is expected")
+        self.encoder_start = encoder
+        self.trained = trained
+        super().__init__(net, loss, optimizer, scheduler, ema_decay, compile_blocks, max_skipped_steps)
+
+    def frozen_parts(self) -> Sequence[nn.Module]:
+        """The encoder, or what of it is always frozen; and the sub-decoders before the last."""
+        net = cast(AIBNet, self.net)
+        earlier = list(net.sub_decoders)[:-1] if self.trained == "last" else []
+        if earlier or self.encoder_start.stays:
+            return [net.encoder, *earlier]
+        if not isinstance(net.encoder, UFPNet):
+            return []
+        fixed: list[nn.Module] = [net.encoder.flow]
+        return fixed if self.encoder_start.untrained else [*fixed, net.encoder.kernel_extra]
+
+    def check_start(self, init_from: str | None) -> None:
+        """Refuse to begin with an encoder, or sub-decoders, that were never trained and never will be.
+
+        Raises:
+            ConfigurationError: as it says.
+        """
+        net, encoder = cast(AIBNet, self.net), self.encoder_start
+        if init_from is not None:
+            return
+        if encoder.checkpoint is None and not encoder.untrained:
+            kind = type(net.encoder).__name__
+            raise ConfigurationError(
+                f"{_KEY} is not set: AIBNet would start from an untrained {kind}. Name a checkpoint: the "
+                f"released one, or train your own by `python -m deblur_lab.train model={kind.lower()} "
+                "data=...`; or say model.encoder.untrained=true to train the encoder from nothing with the "
+                "first sub-decoder"
+            )
+        count = len(net.sub_decoders)
+        if self.trained == "last" and count > 1:
+            raise ConfigurationError(
+                f"model.net.sub_decoders={count}: only the last is trained, and those before it would stay "
+                f"untrained: train them first (model=aibnet_b and aibnet_l do, in stages), name their "
+                "checkpoint by init_from=, or say model.trained=all to train all at once"
+            )
+
+    def start(self, init_from: Path | None) -> list[str]:
+        """Fill the net from `init_from`, or else its encoder from its checkpoint.
+
+        Raises:
+            CheckpointError: a checkpoint cannot be read or does not fit.
+            ConfigurationError: there is nothing to start from.
+        """
+        lines = super().start(init_from)
+        if init_from is not None:
+            return lines
+        encoder = cast(AIBNet, self.net).encoder
+        kind = type(encoder).__name__
+        if self.encoder_start.checkpoint is None:
+            trained = "which is not trained either" if self.encoder_start.stays else "which is trained too"
+            return [f"starting from an untrained {kind} as the encoder, {trained}"]
+        path = Path(self.encoder_start.checkpoint)
+        fill_encoder(encoder, path)
+        return [f"encoder: the {kind} of {path}, {'frozen' if self.encoder_start.stays else 'trained too'}"]
+
+    def loss_parts(self, batch: Batch) -> dict[str, Tensor]:
+        """The parts of eq. 6 on a training batch, unweighted."""
+        net, loss = cast(AIBNet, self.net), cast(ReconstructionLoss, self.loss)
+        if self.trained == "last":
+            parts: dict[str, Tensor] = loss(net(batch["blurry"], batch["seed"]), batch["sharp"])
+            return parts
+        restored = net.restorations(batch["blurry"], batch["seed"])
+        each = [loss(one, batch["sharp"]) for one in restored]
+        return {name: torch.stack([of_one[name] for of_one in each]).sum() for name in each[0]}
+
+
+def fill_encoder(encoder: NAFNet, path: Path) -> None:
+    """Fill an encoder with the weights of a whole net's file, or of an AIBNet's.
+
+    Args:
+        encoder: a UFPNet or a NAFNet without its decoder.
+        path: of the checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read, is of another kind or of another size; says what was found and
+            what was expected.
+    """
+    try:
+        checkpoint = read_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{_KEY}: {error}") from error
+    weights = weights_of_encoder(checkpoint)
+    own = encoder.state_dict()
+    told = _differing(encoder, own, weights)
+    if told:
+        expected = f"a {type(encoder).__name__} of width {encoder.width}"
+        found = looks_like(checkpoint)
+        raise CheckpointError(f"{_KEY}={quoted(path)}: {expected} is expected, and the file {found}: {told}")
+    encoder.load_state_dict(weights)
+
+
+def _differing(encoder: NAFNet, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """What does not fit, and what to do about it; empty if all fits."""
+    told = describe_misfits(own, weights)
+    if not told:
+        return ""
+    intro = weights.get("intro.weight")
+    is_guided = any(name.startswith("kernel_extra.") for name in weights)
+    if intro is not None and isinstance(encoder, UFPNet) != is_guided:
+        kind = "UFPNet" if is_guided else "NAFNet"
+        return f"for that, give model.net.encoder._target_=deblur_lab.models.{kind}"
+    if intro is not None and intro.ndim == 4 and len(intro) != encoder.width:
+        return f"for that, give model.net.encoder.width={len(intro)}"
+    return f"of {len(own)} tensors, {told}"
