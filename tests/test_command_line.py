@@ -126,7 +126,7 @@ TOGETHER = {
             "data.sources[0].name=x": "data.sources[0].name=x cannot be read: an item of a list is given as "
             "data.sources.0.name=...",
             "pictures=1 pictures=2": "pictures is given twice, as pictures=1 and as pictures=2",
-            "model=null": "there is no model=null: there are m2aenet, nafnet",
+            "model=null": "there is no model=null: there are aibnet_b, aibnet_l",
             "data=base": "there is no data=base: there are folder, gopro, gopro_reloblur, reloblur, syntheti",
             "experiment=dmeo": "there is no experiment=dmeo: did you mean demo?",
             "data/x=y": "there is no setting data/x: did you mean data?",
@@ -147,7 +147,7 @@ TOGETHER = {
     "choices": (
         "train",
         {
-            "model=[m2aenet,nafnet]": "model=[m2aenet,nafnet]: one choice is expected: there are m2aenet, na",
+            "model=[m2aenet,nafnet]": "model=[m2aenet,nafnet]: one choice is expected: there are aibnet_b, ",
             "data=reloblur,gopro": "data=reloblur,gopro: several values make several runs: add -m",
         },
     ),

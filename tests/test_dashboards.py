@@ -174,6 +174,17 @@ def test_columns_that_no_image_has_are_left_out_of_the_table(tmp_path, orders):
     assert row[5:] == [1.0, 30.0]
 
 
+def test_a_table_of_numbers_and_words(tmp_path, orders):
+    logger = WeightsAndBiases(tmp_path)
+    passed_on = orders(logger)
+    logger.log_table("stages", ["stage", "steps", "ssim"], [["one", 4, 0.5], ["two", 8, float("nan")]], 7)
+    assert passed_on == [
+        ("row", ["one", 4, 0.5]),
+        ("row", ["two", 8, None]),
+        ("table", Table("stages", 7, ["stage", "steps", "ssim"])),
+    ]
+
+
 def test_what_one_image_lacks_is_left_empty(tmp_path, orders):
     logger = WeightsAndBiases(tmp_path)
     passed_on = orders(logger)

@@ -12,6 +12,8 @@ from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.run_folders import (
     Reached,
     claim,
+    has_saved,
+    make_free,
     newest_checkpoint,
     other_machine,
     require_same_settings,
@@ -149,6 +151,37 @@ def test_what_resume_names_is_understood(run):
         run_of(f"{run}/checkpoints")
 
 
+def test_a_stage_is_gone_on_with_by_its_whole(tmp_path):
+    stage = tmp_path / "run" / "stages" / "2-two"
+    (stage / "checkpoints").mkdir(parents=True)
+    (stage / "config.yaml").touch()
+    (stage / "checkpoints" / "last.ckpt").touch()
+    assert run_of(str(stage)) == stage  # a folder that is called so
+    (tmp_path / "run" / "config.yaml").write_text("stages: {one: {}, two: {}}")
+    with pytest.raises(ConfigurationError, match=f"go on with the whole, by resume={tmp_path}/run$"):
+        run_of(str(stage))
+    with pytest.raises(ConfigurationError, match=f"is a file: .*, resume={tmp_path}/run$"):
+        run_of(str(stage / "checkpoints" / "last.ckpt"))
+    with pytest.raises(ConfigurationError, match=f"did you mean resume={tmp_path}/run\\?"):
+        run_of(str(stage.parent))
+
+
+def test_what_a_whole_has_written_is_taken_back_unless_a_stage_has_saved(tmp_path):
+    stage = tmp_path / "run" / "stages" / "1-one"
+    (stage / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "metrics.csv"):
+        (stage / name).touch()
+    (tmp_path / "run" / "config.yaml").touch()
+    last = stage / "checkpoints" / "last.ckpt"
+    last.touch()
+    assert has_saved(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="holds a run already"):
+        make_free(tmp_path / "run")
+    last.unlink()
+    make_free(tmp_path / "run")
+    assert os.listdir(tmp_path / "run") == []
+
+
 # With what
 
 CHANGEABLE = ("data.root", "data.num_workers", "logger", "evaluate")
@@ -245,6 +278,27 @@ def test_a_configuration_that_was_edited_is_told_from_one_that_may_differ(tmp_pa
         f"{tmp_path}/config.yaml was edited since last.ckpt was saved: seed: 0 -> 1, model.net.blocks: "
         f"[1, 1] -> not set; put it back, or start a new run with init_from={tmp_path}/last.ckpt"
     )
+
+
+def test_what_a_stage_may_do_differently_is_what_a_run_may():
+    saved = settings(stages={"one": {"trainer": {"max_steps": 3}}, "two": {}})
+    composed = settings(stages={"one": {"evaluate": False, "trainer": {"max_steps": 3}}, "two": {}})
+    typed = ["resume=run", "++stages.one.evaluate=false", "++stages.one.trainer.max_steps=3"]
+    assert resumed_settings(saved, composed, typed, CHANGEABLE) == ["stages.one.evaluate: not set -> false"]
+    assert saved.stages.one == {"trainer": {"max_steps": 3}, "evaluate": False}
+    composed.stages.one.trainer.max_steps = 4
+    with pytest.raises(ConfigurationError, match=r"^stages\.one\.trainer\.max_steps: 3 -> 4 would make"):
+        resumed_settings(saved, composed, typed, CHANGEABLE)
+
+
+def test_files_in_the_folder_of_a_run_that_was_moved_are_the_same(tmp_path):
+    saved, now = plain(), plain()
+    saved["model"]["start"], now["model"]["start"] = "run/a.ckpt", "moved/a.ckpt"
+    now["output"] = "moved"
+    require_same_settings(tmp_path, Reached(tmp_path / "last.ckpt", 5, {"config": saved}), now, CHANGEABLE)
+    now["model"]["start"] = "other/a.ckpt"
+    with pytest.raises(ConfigurationError, match=r"model\.start: moved/a\.ckpt -> other/a\.ckpt"):
+        require_same_settings(tmp_path, Reached(tmp_path / "x", 5, {"config": saved}), now, CHANGEABLE)
 
 
 def plain() -> dict:

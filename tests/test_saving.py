@@ -193,18 +193,18 @@ def test_killed_at_many_moments_while_writing_both_stay_whole(tmp_path):
 
 def test_the_best_is_known_again_wherever_the_run_lies_now(tmp_path):
     """Lightning's own forgets its score, and would replace the best weights by worse ones."""
-    before = BestCheckpoint(tmp_path / "before")
+    before = BestCheckpoint(tmp_path / "before", "val/psnr_db", "max")
     before.best_model_path = before.kth_best_model_path = str(tmp_path / "before" / "best.ckpt")
     before.best_model_score = before.kth_value = torch.tensor(31.5)
     before.best_k_models = {before.best_model_path: torch.tensor(31.5)}
-    after = BestCheckpoint(tmp_path / "after")
+    after = BestCheckpoint(tmp_path / "after", "val/psnr_db", "max")
     after.load_state_dict(before.state_dict())
     here = str(tmp_path / "after" / "best.ckpt")
     assert (after.best_model_path, after.kth_best_model_path) == (here, here)
     assert after.best_model_score == 31.5
     assert after.best_k_models == {here: torch.tensor(31.5)}
-    fresh = BestCheckpoint(tmp_path / "after")
-    fresh.load_state_dict(BestCheckpoint(tmp_path / "before").state_dict())
+    fresh = BestCheckpoint(tmp_path / "after", "val/psnr_db", "max")
+    fresh.load_state_dict(BestCheckpoint(tmp_path / "before", "val/psnr_db", "max").state_dict())
     assert fresh.best_model_path == ""
 
 

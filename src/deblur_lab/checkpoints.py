@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from deblur_lab.config import build
@@ -263,14 +263,7 @@ def load_weights(
         CheckpointError: tensors are missing (all of them, if `in_part`), left over or of another shape; names
             the first five of each.
     """
-    state = checkpoint.get("state_dict")
-    state = state if isinstance(state, Mapping) else {}
-    of_ours = [p for p in ("ema.module.", "net.") if any(key.startswith(p) for key in state)]
-    if of_ours:
-        prefix = of_ours[0]
-        weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    else:
-        weights = weights_of(checkpoint)
+    weights = net_weights(checkpoint)
     own = net.state_dict()
     missing, _, _ = misfits(own, weights)
     started = {key: own[key] for key in own if key in weights} if in_part and len(missing) < len(own) else own
@@ -282,3 +275,18 @@ def load_weights(
         )
     net.load_state_dict(weights, strict=False)
     return missing
+
+
+def net_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the net in a checkpoint, the average of them where the run kept one.
+
+    Args:
+        checkpoint: what `read_checkpoint` returned, of a run of ours or what others published.
+    """
+    state = checkpoint.get("state_dict")
+    state = state if isinstance(state, Mapping) else {}
+    of_ours = [p for p in ("ema.module.", "net.") if any(key.startswith(p) for key in state)]
+    if not of_ours:
+        return weights_of(checkpoint)
+    prefix = of_ours[0]
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

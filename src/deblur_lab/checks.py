@@ -1,6 +1,6 @@
 """Every fault in a command's composed configuration, found before anything is built."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +10,7 @@ from deblur_lab.config import build, configuration_root, faults, own_faults, ref
 from deblur_lab.errors import ConfigurationError, MachineError
 from deblur_lab.kinds import shown
 from deblur_lab.ranges import Count, Natural, Range, Seed, Share
+from deblur_lab.stages import STAGES, shape_faults, stages_of
 
 # What each command's own settings must be; those of the classes that it builds stand in their signatures.
 OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -20,6 +21,7 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "init_from": str | None,
         "val_every_steps": Count,
         "checkpoint_every_steps": Count,
+        "stages": Any,  # settings by name, looked at in `deblur_lab.stages`
         "evaluate": bool,
         "pictures": Natural,
         "trusted_packages": list[str],
@@ -62,6 +64,7 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "seed": Seed,
         "output": str | None,
         "trusted_packages": list[str],
+        "stages": Any,  # of a model's recipe, which nothing here reads
     },
     "report": {"runs": str, "output": str | None, "pictures": Natural},
 }
@@ -110,13 +113,43 @@ def command_faults(command: str, config: DictConfig) -> list[str]:
     """
     dataset = OmegaConf.select(config, "hydra.runtime.choices.data")
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    read = references(config)
+    if STAGES not in config or not config[STAGES]:
+        return _faults(command, config, dataset, read)
+    if command == "train":
+        # What the whole sets need not be enough for a training: each stage's must.
+        return shape_faults(config) or list(
+            dict.fromkeys(
+                stage.placed(fault)
+                for stage in stages_of(config)
+                for fault in _faults(command, stage.config, dataset, read)
+            )
+        )
+    OmegaConf.set_struct(config, False)
+    config[STAGES] = {}
+    return _faults(command, config, dataset, read)
+
+
+def _faults(command: str, config: DictConfig, dataset: str | None, read: Collection[str]) -> list[str]:
+    """The same of one training, or of another command.
+
+    Args:
+        command: as in `command_faults`.
+        config: without what Hydra keeps in it.
+        dataset: which of ``conf/data`` was chosen, if that is known.
+        read: the keys that something refers to.
+    """
     there = [str(key) for key in config]  # be it set or not
     missing = [key for key in _own_keys(command) if key not in there]
     if missing:
         # What was taken away is missed everywhere: that alone is worth telling.
         return [f"{key} was taken away, but is needed: leave ~{key} out" for key in missing]
     settings, unresolved = resolved(config)
-    found = [*unresolved, *_unread(command, config, dataset), *own_faults(settings, OWN_SETTINGS[command])]
+    found = [
+        *unresolved,
+        *_unread(command, config, dataset, read),
+        *own_faults(settings, OWN_SETTINGS[command]),
+    ]
     trusted = settings.get("trusted_packages", [])
     is_list = isinstance(trusted, list) and all(isinstance(name, str) for name in trusted)
     found += faults(config, trusted if is_list else [])
@@ -129,8 +162,10 @@ def command_faults(command: str, config: DictConfig) -> list[str]:
         f"{key}._target_ is not set: the class to build is expected"
         for key in groups
         if key not in (*shapeless, "data", "logger") and "_target_" not in settings[key]
-        # Of a recipe's trainer, a profile needs no more than what the rest of the recipe refers to.
+        # Of a recipe's trainer, a profile needs no more than what the rest of the recipe refers to; of its
+        # model, the net.
         if (command, key) != ("profile", "trainer")
+        if (command, key) != ("profile", "model") or "net" not in settings[key]
     ]
     if command in _FITTING and not shapeless:
         found += _FITTING[command](settings)
@@ -186,13 +221,14 @@ def _own_keys(command: str) -> list[str]:
     return [*keys, *(str(key) for key in written if key not in ("defaults", "hydra"))]
 
 
-def _unread(command: str, config: DictConfig, dataset: str | None) -> list[str]:
+def _unread(command: str, config: DictConfig, dataset: str | None, read: Collection[str]) -> list[str]:
     """Settings that nothing reads: misspelt ones in a YAML of one's own, or after a +.
 
     Args:
         command: the name of its file in ``conf``.
         config: composed.
         dataset: which of ``conf/data`` was chosen, if that is known; what it sets need not be referred to.
+        read: what something refers to.
     """
     # What was chosen stands in the configuration of a run, so that its scores can say it.
     listed = command == "train" and OmegaConf.is_list(config.get("experiment"))
@@ -205,7 +241,6 @@ def _unread(command: str, config: DictConfig, dataset: str | None) -> list[str]:
         of_data = {str(key) for path in files for key in cast(DictConfig, OmegaConf.load(path))}
         unset = [key for key in config.data if OmegaConf.is_missing(config.data, key)]
         strange += [f"data.{key}" for key in config.data if key not in of_data and key not in unset]
-    read = references(config)
     strange = [key for key in strange if not any(f"{name}.".startswith(f"{key}.") for name in read)]
     # Nor are they proposed.
     for key in strange:
@@ -244,6 +279,7 @@ def _refused_by_constructors(settings: Mapping[str, Any]) -> list[str]:
     def model() -> None:
         task = build(settings["model"], trusted, key="model")
         task.check_patch(settings["data"]["patch_size"], settings["data"]["patch_size"])
+        task.check_start(settings["init_from"])
         task.configure_optimizers()
 
     def datamodule() -> None:

@@ -29,6 +29,7 @@ PATH_KEYS = frozenset(
         "data.root",
         "init_from",
         "input",
+        "model.encoder.checkpoint",
         "output",
         "resume",
         "runs",
@@ -43,7 +44,8 @@ def as_typed(argument: str) -> str:
     "data.root='/data/My Photos (1)=x'"
     """
     key, equals, value = argument.partition("=")
-    if not equals or key.lstrip("+") not in PATH_KEYS or value in ("", "null", "???"):
+    setting = re.sub(r"^stages\.\w+\.", "", key.lstrip("+"))
+    if not equals or setting not in PATH_KEYS or value in ("", "null", "???"):
         return argument
     if value == "~" or value.startswith("~/"):  # which shells leave as it is behind a key, or in quotes
         value = os.path.expanduser(value)
@@ -218,6 +220,7 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> tuple[l
     shown_alone = bool(flags.help or flags.cfg or flags.info)
     folder = None if flags.config_dir is None else Path(flags.config_dir)
     with composing(command, folder) as composer:
+        settings = composer.with_settings_of_stages(settings)
         parsed, found = composer.parse(settings)
         if flags.multirun:
             parsed, told = composer.with_sweep(parsed)

@@ -10,7 +10,7 @@ from typing import Any
 from deblur_lab.config import configuration_root
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import Run
-from deblur_lab.run_folders import CHANGEABLE_ON_RESUME
+from deblur_lab.run_folders import CHANGEABLE_ON_RESUME, in_its_stage
 
 # Where and by whom a run is done, and what is made of other settings: not what is compared.
 _NOT_COMPARED = (
@@ -266,7 +266,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     found = [
         key
         for key in keys
-        if not any(key == other or key.startswith(f"{other}.") for other in _NOT_COMPARED)
+        if not any(f"{in_its_stage(key)}.".startswith(f"{other}.") for other in _NOT_COMPARED)
         if len({typed(one.get(key, _UNSET)) for one in settings}) > 1
     ]
     classes = [key.removesuffix("_target_") for key in found if key.endswith("._target_")]

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deblur_lab import experiments
 from deblur_lab.config import configuration_root, did_you_mean, dotted_keys, explain
+from deblur_lab.stages import SETTINGS, STAGES
 
 # What there is no setting for in a command, though there is in another, and what to do instead.
 _ELSEWHERE: Mapping[tuple[str, str], str] = {
@@ -196,6 +197,22 @@ class Composer:
         except OmegaConfBaseException as error:
             return [explain(error)]
 
+    def with_settings_of_stages(self, settings: Sequence[str]) -> list[str]:
+        """The same, but what a stage does not set yet, and the whole training does, is added to the stage.
+
+        Args:
+            settings: as typed, ``stages.NAME.trainer.max_steps=50`` among them.
+        """
+        of_stages = [setting for setting in settings if re.match(r"stages\.\w+\.[\w.]+=", setting)]
+        if not of_stages:
+            return list(settings)
+        config = self.compose([setting for setting in settings if setting not in of_stages])[0]
+        known = set() if config is None else set(_keys_of_stages(config))
+        return [
+            f"++{setting}" if setting in of_stages and setting.partition("=")[0] in known else setting
+            for setting in settings
+        ]
+
     def typed(self, settings: Sequence[str]) -> list[str]:
         """Those settings of a run that no YAML swept over: a person typed them."""
         swept = {_key(override) for override in self._swept}
@@ -326,6 +343,13 @@ def unknown_setting(key: str, config: DictConfig) -> str:
     if key == "data.root":
         return "there is no setting data.root, as these data read no folder: choose data=reloblur, ..."
     known = [known for known in dotted_keys(config) if known.partition(".")[0] != "hydra"]
+    if key.startswith(f"{STAGES}."):
+        known = list(dict.fromkeys([*known, *_keys_of_stages(config)]))
+        stages = [f"{STAGES}.{name}" for name in config.get(STAGES) or ()]
+        named = ".".join(key.split(".")[:2])
+        if named not in stages:
+            hint = did_you_mean(named, stages, f"there are {', '.join(stages) or 'no stages'}")
+            return f"there is no setting {key}: {hint}"
     parent = key.rpartition(".")[0]
     beside = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == parent]
     beside = [other for other in beside if not other.startswith("_")]
@@ -333,6 +357,14 @@ def unknown_setting(key: str, config: DictConfig) -> str:
         key, known, f"there are {', '.join(beside)}" if beside else "nothing can be set there"
     )
     return f"there is no setting {key}: {hint}"
+
+
+def _keys_of_stages(config: DictConfig) -> list[str]:
+    """All keys that can be typed of the stages that there are, whether these set them or only the whole."""
+    if not OmegaConf.is_dict(config.get(STAGES)):
+        return []
+    of_all = [key for key in dotted_keys(config) if key.partition(".")[0] in SETTINGS]
+    return [f"{STAGES}.{name}.{key}" for name in config[STAGES] for key in of_all]
 
 
 @contextmanager

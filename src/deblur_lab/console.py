@@ -110,6 +110,21 @@ def _print_thresholds(result: Mapping[str, Any]) -> None:
     _console.print(table)
 
 
+@rank_zero_only
+def print_measures(measures: Mapping[str, float]) -> None:
+    """Print what a task measured that restores no pictures.
+
+    Args:
+        measures: of the test, by name.
+    """
+    table = Table(title="measures of the test split")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for name, value in measures.items():
+        table.add_row(name, _number(value, 2 if name.endswith("_db") else 4))
+    _console.print(table)
+
+
 def _number(value: float, digits: int, sign: str = "") -> str:
     return "-" if math.isnan(value) else f"{value:{sign}.{digits}f}"
 
@@ -128,6 +143,8 @@ def quieten() -> None:
         ".*Grad strides do not match bucket view strides.*",
         # So it is where the first step overflows in half precision, and is left out.
         ".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
+        # Which is what is frozen.
+        ".*module\\(s\\) in eval mode at the start of training.*",
         # A training is one long epoch, counted in steps.
         ".*smaller than the logging interval.*",
     ):

@@ -170,6 +170,13 @@ class WeightsAndBiases(Logger):
         self._order("table", Table("test/pictures", step, columns))
 
     @rank_zero_only
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        """Log a table of numbers and words; numbers that are not finite are left out."""
+        for row in rows:
+            self._order("row", [_number(cell) if isinstance(cell, float) else cell for cell in row])
+        self._order("table", Table(name, step, list(columns)))
+
+    @rank_zero_only
     def log_scores(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Put the test scores beside the run; with several datasets, the first one's have the plain names."""
         summary: dict[str, Any] = {}

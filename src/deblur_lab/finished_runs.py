@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 
 from deblur_lab.errors import DataError
 from deblur_lab.run_folders import plain_leaves
+from deblur_lab.stages import STAGES
+
+_STAGES = "stages.json"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Run:
         pictures: the files in its ``pictures/``.
         configuration: the text of its ``config.yaml``; empty for an evaluation.
         settings: the values in it by dotted key, references as they stand; none for an evaluation.
+        stages: what each stage took and reached, where it was trained in stages.
     """
 
     folder: Path
@@ -33,6 +37,7 @@ class Run:
     pictures: Sequence[Path]
     configuration: str
     settings: Mapping[str, Any]
+    stages: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -50,15 +55,20 @@ class Run:
 def find_runs(root: Path) -> list[Run]:
     """The finished runs at or below a folder, in order of their paths, numbers by their value.
 
+    A training in stages is one run, whose scores are those of its last stage, once that is done.
+
     Raises:
         DataError: there are none, or what one left cannot be read.
     """
     if not root.exists():
         raise DataError(f"runs={root} does not exist")
-    found = sorted(root.rglob("scores.json"), key=_by_numbers)
+    wholes = {path.parent for path in root.rglob(_STAGES)}
+    scored = {path.parent for path in root.rglob("scores.json")}
+    stages = {path for path in scored if path.parent.name == STAGES and path.parent.parent in wholes}
+    found = sorted((scored - stages) | wholes, key=_by_numbers)
     if not found:
         raise DataError(f"runs={root} holds no finished run (no scores.json in it or below)")
-    return [_read(path) for path in found]
+    return [_read(folder) for folder in found]
 
 
 def _by_numbers(path: Path) -> list[tuple[int, str]]:
@@ -66,17 +76,28 @@ def _by_numbers(path: Path) -> list[tuple[int, str]]:
     return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", str(path))]
 
 
-def _read(path: Path) -> Run:
-    try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    if not isinstance(scores, dict) or not isinstance(scores.get("results"), list):
-        raise DataError(f"{path} was not written by deblur_lab: it holds no results")
-    folder = path.parent
+def _read(folder: Path) -> Run:
+    stages = _list_in(folder / _STAGES, "stages")[1]
+    path = folder / "scores.json"
+    scores, results = _list_in(path, "results")
+    if stages and not results:  # not done yet, or it restores no pictures
+        scores = {"results": []}
     text, settings = _configuration(folder / "config.yaml")
     pictures = sorted((folder / "pictures").glob("*.png"))
-    return Run(folder, scores, _curves(folder / "metrics.csv"), pictures, text, settings)
+    return Run(folder, scores, _curves(folder / "metrics.csv"), pictures, text, settings, stages)
+
+
+def _list_in(path: Path, key: str) -> tuple[dict[str, Any], list[Any]]:
+    """What a file of JSON holds, and the list under a key of it; nothing if there is no such file."""
+    if not path.is_file():
+        return {}, []
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(contents, dict) or not isinstance(contents.get(key), list):
+        raise DataError(f"{path} was not written by deblur_lab: it holds no {key}")
+    return contents, contents[key]
 
 
 def _configuration(path: Path) -> tuple[str, dict[str, Any]]:

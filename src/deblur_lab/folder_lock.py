@@ -24,7 +24,8 @@ PATIENCE_S = 30.0
 
 # What a run that was killed may have left of its writing.
 _LEFT = re.compile(
-    r"\.((last|previous|best)\.ckpt|config\.yaml|metrics\.csv|scores\.(json|csv)|run\.lock)(\.[0-9a-f]+)?\.tmp"
+    r"\.((last|previous|best)\.ckpt|config\.yaml|metrics\.csv|(scores|stages)\.(json|csv)"
+    r"|(costs|measures|taken)\.json|run\.lock)(\.[0-9a-f]+)?\.tmp"
 )
 
 

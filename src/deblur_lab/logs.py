@@ -123,6 +123,10 @@ class Dashboard(Protocol):
         """Show test images, in the order of the datasets."""
         ...
 
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        """Show a table of numbers and words."""
+        ...
+
     def log_scores(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Show test scores, a dataset each, as `deblur_lab.callbacks.Scores` gathers them."""
         ...

@@ -60,7 +60,7 @@ def measured(run: Callable[[], Result], device: torch.device) -> tuple[Result, M
         torch.cuda.reset_peak_memory_stats(device)
         before: int | None = torch.cuda.memory_allocated(device)
     else:
-        before = _forget_peak() if device.type == "cpu" else None
+        before = forget_peak() if device.type == "cpu" else None
     started = time.perf_counter()
     result = run()
     if on_gpu:
@@ -73,8 +73,8 @@ def measured(run: Callable[[], Result], device: torch.device) -> tuple[Result, M
     return result, Measured(seconds, peak)
 
 
-def _forget_peak() -> int | None:
-    """Set the record of this process back; what it uses now, or None where that cannot be."""
+def forget_peak() -> int | None:
+    """Set the record of this process's main memory back; what it uses now, or None where that cannot be."""
     if not sys.platform.startswith("linux"):
         return None
     with contextlib.suppress(OSError, AttributeError):  # other C libraries hand back by themselves
@@ -84,6 +84,11 @@ def _forget_peak() -> int | None:
     except OSError:
         return None  # a container may forbid it
     return _kibibytes(_STATUS, "VmRSS")
+
+
+def peak_resident_bytes() -> int | None:
+    """The most main memory that this process used at a time since its record was set back, on Linux."""
+    return _kibibytes(_STATUS, "VmHWM")
 
 
 def available_bytes() -> int | None:

@@ -86,6 +86,12 @@ class Launcher(_SubprocessScriptLauncher):
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
 
+    @property
+    def starts_none(self) -> bool:
+        """Whether something else starts the processes."""
+        ours = self.watch is not None or ranks.started_by_first()
+        return self.cluster_environment.creates_processes_externally and not ours
+
     def end(self, patience_s: float) -> None:
         """See to it that the other processes have ended, and forget them."""
         if self.watch is None:
@@ -309,7 +315,7 @@ def _nothing() -> None:
 
 
 @contextlib.contextmanager
-def together(trainer: L.Trainer, stop: Stop, remedy: str) -> Iterator[None]:
+def together(trainer: L.Trainer, stop: Stop, remedy: str, *, more_follows: bool = False) -> Iterator[None]:
     """Runs what a trainer does, on one device or several, so that all processes end with it, in one line.
 
     What the machine lacked, and a process that was killed, become a `MachineError`. If the run can be gone on
@@ -319,6 +325,7 @@ def together(trainer: L.Trainer, stop: Stop, remedy: str) -> Iterator[None]:
         trainer: that was built for this.
         stop: which is among its callbacks.
         remedy: what to try where memory runs out; continues "try ...".
+        more_follows: whether processes that something else has started will work together again.
 
     Raises:
         UserError: what ended the run.
@@ -336,7 +343,7 @@ def together(trainer: L.Trainer, stop: Stop, remedy: str) -> Iterator[None]:
     try:
         with stop.listening(trainer, launcher):
             yield
-            _part(trainer)
+            _part(trainer, stay=more_follows and (launcher is None or launcher.starts_none))
         patience_s = _ENDING_S
     except MachineError as error:
         raise MachineError(ranks.with_way_on(str(error))) from error
@@ -363,12 +370,18 @@ def together(trainer: L.Trainer, stop: Stop, remedy: str) -> Iterator[None]:
             launcher.end(patience_s)
 
 
-def _part(trainer: L.Trainer) -> None:
-    """Wait for each other, so that none is gone before the others have all that it sent, and disconnect."""
+def _part(trainer: L.Trainer, *, stay: bool = False) -> None:
+    """Wait for each other, so that none is gone before the others have all that it sent, and disconnect.
+
+    Args:
+        trainer: of the run.
+        stay: connected.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         with contextlib.suppress(Exception):  # all is done
             trainer.strategy.barrier()
-            torch.distributed.destroy_process_group()
+            if not stay:
+                torch.distributed.destroy_process_group()
 
 
 def _because_of_another(error: Exception, launcher: Launcher | None, rank: int) -> None:

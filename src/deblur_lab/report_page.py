@@ -20,6 +20,7 @@ from deblur_lab.report_tables import (
     origin,
     published_table,
     score_table,
+    stage_table,
     threshold_points,
 )
 
@@ -44,7 +45,9 @@ def page(runs: Sequence[Run], comparisons: Sequence[Comparison], pictures: int) 
         DataError: a picture cannot be read.
     """
     sections = [_across(comparison) for comparison in comparisons]
-    sections += [_section(run, result, pictures) for run in runs for result in run.scores["results"]]
+    for run in runs:
+        sections += [_section(run, result, pictures) for result in run.scores["results"]]
+        sections += _stages(run)
     return _PAGE.replace("@BODY@", "\n".join(sections))
 
 
@@ -57,6 +60,13 @@ def _across(comparison: Comparison) -> str:
         f"<section><h2>Across runs: {html.escape(table.title)}</h2>{_table(table)}"
         f"<p class=note>{html.escape(comparison.origin)}</p>{below}</section>"
     )
+
+
+def _stages(run: Run) -> list[str]:
+    table = stage_table(run)
+    if table is None:
+        return []
+    return [f"<section><h2>{html.escape(table.title)}</h2>{_table(table)}</section>"]
 
 
 def _section(run: Run, result: Mapping[str, Any], pictures: int) -> str:

@@ -19,6 +19,7 @@ from deblur_lab.report_tables import (
     origin,
     published_table,
     score_table,
+    stage_table,
     threshold_points,
 )
 from deblur_lab.writing import replacing
@@ -78,6 +79,9 @@ def markdown(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
             protocol = result["protocol"]
             lines += [f"Protocol {protocol['name']}: {protocol['description']}", ""]
             lines += [f"{origin(run, result)}.", ""]
+        stages = stage_table(run)
+        if stages is not None:
+            lines += [f"## {stages.title}", "", *_table(stages), ""]
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from deblur_lab.checkpoints import RECORD_KEY, RefusedError, read_checkpoint
 from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.images import quoted
 from deblur_lab.saving import BEST, LAST, PREVIOUS
+from deblur_lab.stages import STAGES
 from deblur_lab.writing import replacing, writing
 
 ASIDE = "aside.ckpt"
@@ -138,17 +139,27 @@ def make_free(folder: Path) -> None:
     """
     if not (folder / "config.yaml").exists():
         return
-    if any((folder / "checkpoints").glob("*.ckpt")):
+    if has_saved(folder):
         raise holds_a_run(folder)
     release(folder)
+
+
+def has_saved(folder: Path) -> bool:
+    """Whether a run, or one of its stages, has saved a checkpoint."""
+    return any(any(folder.glob(f"{place}checkpoints/*.ckpt")) for place in ("", f"{STAGES}/*/"))
 
 
 def release(folder: Path) -> None:
     """Take back what a run has written that was stopped by a mistake before its first checkpoint."""
     for name in ("config.yaml", "metrics.csv"):
         (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (folder / "checkpoints").rmdir()
+    stages = folder / STAGES
+    for stage in stages.iterdir() if stages.is_dir() else ():
+        if stage.is_dir():
+            release(stage)
+    for empty in (folder / "checkpoints", *stages.glob("*"), stages):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
 
 
 def holds_a_run(folder: Path) -> ConfigurationError:
@@ -167,6 +178,7 @@ def run_of(resume: str) -> Path:
     folder = Path(resume)
     if folder.is_file():
         run = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
+        run = _whole_of(run) or run
         hint = f", resume={run}" if (run / "config.yaml").is_file() else ""
         raise ConfigurationError(f"resume={folder} is a file: name the folder of the run{hint}")
     if not (folder / "config.yaml").is_file():
@@ -174,7 +186,25 @@ def run_of(resume: str) -> Path:
         raise ConfigurationError(
             f"resume={folder} is not the folder of a run: there is no config.yaml in it{hint}"
         )
+    whole = _whole_of(folder)
+    if whole is not None:
+        raise ConfigurationError(
+            f"resume={folder} is one stage of a training: go on with the whole, by resume={whole}"
+        )
     return folder
+
+
+def _whole_of(folder: Path) -> Path | None:
+    """The training that a run is a stage of; None if it is of none."""
+    place = folder.absolute()
+    config = place.parent.parent / "config.yaml"
+    if place.parent.name != STAGES or not config.is_file():
+        return None
+    with contextlib.suppress(Exception):  # damaged, or not ours
+        stages = DictConfig(OmegaConf.load(config)).get(STAGES) or {}
+        if any(place.name.endswith(f"-{name}") for name in stages):
+            return folder.parent.parent
+    return None
 
 
 def resumed_settings(
@@ -215,7 +245,7 @@ def resumed_settings(
                 OmegaConf.update(saved, key, OmegaConf.select(composed, key), merge=False)
             else:
                 for name in differing:
-                    OmegaConf.update(saved, name, new[name])
+                    OmegaConf.update(saved, name, new[name], force_add=True)
             accepted += told
         else:
             refused += told
@@ -247,9 +277,10 @@ def require_same_settings(
     Raises:
         ConfigurationError: somebody has; shows the differences.
     """
+    moved = str(reached.record.get("config", settings).get("output")), str(settings.get("output"))
     before, now = (
         {
-            name: value
+            name: _moved(value, *moved)
             for key, node in config.items()
             if key not in _NOT_OF_THE_RUN
             for name, value in plain_leaves(node, key).items()
@@ -267,6 +298,12 @@ def require_same_settings(
             f"{folder / 'config.yaml'} was edited since {reached.checkpoint.name} was saved: {_few(told)}; "
             f"put it back, or start a new run with init_from={reached.checkpoint}"
         )
+
+
+def _moved(value: Any, before: str, now: str) -> Any:  # noqa: ANN401 - any plain value
+    """A value, or the file of the run's folder that it names, where that folder is now."""
+    inside = isinstance(value, str) and value.startswith(f"{before}/")
+    return f"{now}{value.removeprefix(before)}" if inside else value
 
 
 def _few(told: Sequence[str]) -> str:
@@ -320,11 +357,20 @@ def _holds(config: DictConfig, key: str) -> bool:
 
 
 def _may_change(name: str, changeable: Sequence[str]) -> bool:
-    return any(name == key or name.startswith(f"{key}.") for key in changeable)
+    plain = in_its_stage(name)
+    return any(plain == key or plain.startswith(f"{key}.") for key in changeable)
+
+
+def in_its_stage(name: str) -> str:
+    """A setting's key as the stage's training knows it, if it is one of a stage."""
+    return re.sub(rf"^{STAGES}\.\w+\.", "", name)
 
 
 def _has(saved: DictConfig, name: str, changeable: Sequence[str]) -> bool:
     """Whether a run knows a setting, or the group that it belongs to, as a logger to ``logger``."""
+    plain = in_its_stage(name)
+    if plain != name:
+        return _holds(saved, ".".join(name.split(".")[:2])) and _has(saved, plain, changeable)
     return _holds(saved, name) or any(name.startswith(f"{key}.") and _holds(saved, key) for key in changeable)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 import lightning as L
 import torch
@@ -94,21 +94,23 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``: the weights of the best validation, by PSNR.
+    """Keeps ``best.ckpt``: the weights of the best validation.
 
     Lightning's forgets the best score when a run is resumed by another path, or was moved, and would then
     replace the best weights by worse ones.
 
     Args:
         folder: of the checkpoints.
+        monitor: the logged value that it is the best by.
+        mode: whether more of it is better, or less.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monitor: str, mode: Literal["max", "min"]) -> None:
         super().__init__(
             folder,
             filename=BEST.removesuffix(".ckpt"),
-            monitor="val/psnr_db",
-            mode="max",
+            monitor=monitor,
+            mode=mode,
             enable_version_counter=False,
         )
 

@@ -1,10 +1,9 @@
 """One training run, from a composed configuration to weights, scores and pictures in a folder."""
 
 import contextlib
-import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,15 @@ from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from deblur_lab import ranks
-from deblur_lab.callbacks import (
-    Bars,
-    Converter,
-    Pictures,
-    Record,
-    Scores,
-    Skipped,
-    write_json,
-)
-from deblur_lab.checkpoints import load_weights, read_checkpoint
+from deblur_lab.announcing import Telling, duration, remedy
+from deblur_lab.callbacks import Bars, PeakMemory, Record, Skipped, write_json
 from deblur_lab.checks import command_faults, require_device
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, plain, refuse
-from deblur_lab.console import print_scores, quieten, say
-from deblur_lab.data import DeblurDataModule, plan_batches
+from deblur_lab.console import quieten, say
+from deblur_lab.data import plan_batches
 from deblur_lab.errors import DivergedError, UserError
+from deblur_lab.final_scores import FinalScores, MeasuredScores, RestoredScores
 from deblur_lab.folder_lock import FolderLock, kept_for_this_run
 from deblur_lab.logs import MetricsFile, dashboards, recorded
 from deblur_lab.processes import Stop, together
@@ -39,6 +31,7 @@ from deblur_lab.run_folders import (
     CHANGEABLE_ON_RESUME,
     Reached,
     claim,
+    has_saved,
     make_free,
     newest_checkpoint,
     other_machine,
@@ -49,11 +42,24 @@ from deblur_lab.run_folders import (
     set_aside,
 )
 from deblur_lab.saving import LAST, AtomicCheckpoints, BestCheckpoint, LastCheckpoint, require_room
-from deblur_lab.tasks import RestorationTask
+from deblur_lab.stage_folders import (
+    COSTS,
+    begin,
+    can_go_on,
+    clear,
+    is_complete,
+    put_results,
+    rows_of,
+    unfinished,
+)
+from deblur_lab.stage_table import columns_of, print_rows, row_of, values_of, write_rows
+from deblur_lab.stages import STAGES, Stage, stages_of
+from deblur_lab.tasks import TrainingTask
+from deblur_lab.writing import writing
 
 
 def train(config: DictConfig) -> None:
-    """Train, then score the test split with the last weights.
+    """Train, then score the test split with the last weights; in stages, if the configuration has any.
 
     Args:
         config: ``conf/train.yaml``, composed and checked (`deblur_lab.command_line.run`).
@@ -71,7 +77,15 @@ def train(config: DictConfig) -> None:
                 make_free(folder)
             if changed:
                 say(f"other settings than before: {', '.join(changed)}")
-            _train(config, folder, newest_checkpoint(folder) if resumes else None, lock)
+            if config[STAGES]:
+                if resumes:
+                    refuse(command_faults("train", config))
+                _train_in_stages(config, folder, setting, is_first=lock is not None)
+                return
+            reached = newest_checkpoint(folder) if resumes else None
+            if reached is not None:  # what is composed was checked; this comes from the folder
+                refuse(command_faults("train", config))
+            _train(config, folder, reached, lock)
     except UserError:
         # If it came to nothing, the same command, put right, finds its place free.
         with contextlib.suppress(OSError):
@@ -79,23 +93,69 @@ def train(config: DictConfig) -> None:
         raise
 
 
-def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock: FolderLock | None) -> None:
-    if resumed_from is not None:  # what is composed was checked; this comes from the folder
-        refuse(command_faults("train", config))
+def _train_in_stages(config: DictConfig, folder: Path, setting: str, *, is_first: bool) -> None:
+    """Train those stages that are not done yet, and put what the last one left into the whole's folder."""
+    stages = stages_of(config)
+    if not unfinished(stages) and is_complete(folder):
+        say(f"{folder} is finished: its {len(stages)} stages are done; nothing was done")
+        return
+    if is_first and not (folder / "config.yaml").exists():
+        claim(folder, config)
+    try:
+        begin(stages, config.init_from, tuple(config.trusted_packages))
+        for stage in unfinished(stages):
+            _train_stage(stage, stages, setting)
+            if ranks.started_by_first():
+                return  # each stage has processes of its own
+    except (UserError, SystemExit):
+        if is_first and not has_saved(folder):
+            release(folder)
+        raise
+    if is_first:
+        write_rows(folder, rows_of(stages))
+        put_results(stages[-1])
+    say(f"everything is in {folder}")
+
+
+def _train_stage(stage: Stage, stages: Sequence[Stage], setting: str) -> None:
+    with writing(stage.folder):
+        stage.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with kept_for_this_run(stage.folder, setting) as lock:
+            reached = newest_checkpoint(stage.folder) if can_go_on(stage) else None
+            if lock is not None and reached is None:
+                clear(stage)
+                make_free(stage.folder)
+            _train(stage.config, stage.folder, reached, lock, stage, stages)
+    except UserError as error:
+        if stage.title not in str(error):  # as another process of the run has said it
+            error.args = (f"{stage.title}: {error}",)
+        raise
+
+
+def _train(
+    config: DictConfig,
+    folder: Path,
+    resumed_from: Reached | None,
+    lock: FolderLock | None,
+    stage: Stage | None = None,
+    stages: Sequence[Stage] = (),
+) -> None:
     settings = plain(config)
     trusted = tuple(settings["trusted_packages"])
     require_device(settings["trainer"])
     if resumed_from is not None:
         require_same_settings(folder, resumed_from, settings, CHANGEABLE_ON_RESUME)
 
+    memory = PeakMemory()
     L.seed_everything(settings["seed"], verbose=False)
-    task: RestorationTask = build(settings["model"], trusted, key="model")
-    datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
+    telling = Telling(folder, stage, trusted)
+    task: TrainingTask = build(settings["model"], trusted, key="model")
+    datamodule = build(settings["datamodule"], trusted, key="datamodule")
     task.check_patch(settings["data"]["patch_size"], settings["data"]["patch_size"])
-    if settings["init_from"] and resumed_from is None:
-        path = Path(settings["init_from"])
-        fresh = load_weights(task.net, read_checkpoint(path), path, in_part=True)
-        say(f"starting from {path}" + (f"; {len(fresh)} tensors that it lacks start anew" if fresh else ""))
+    if resumed_from is None:
+        for line in task.start(Path(settings["init_from"]) if settings["init_from"] else None):
+            telling.say(line)
 
     made_by = provenance(settings["trainer"]["accelerator"])
     about = {
@@ -106,14 +166,17 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
         "precision": settings["trainer"]["precision"],
         **made_by,
     }
-    converter = Converter(settings["data"]["patch_size"])
-    scores = Scores(converter, folder, about)
+    scores: FinalScores = (
+        RestoredScores(folder, about, settings["data"]["patch_size"], settings["pictures"])
+        if task.restores
+        else MeasuredScores(folder, about)
+    )
     callbacks = [
         Skipped(folder / "skipped.txt"),
         Record({"config": settings, **made_by}),
-        converter,
-        scores,
-        Pictures(folder / "pictures", settings["pictures"]),
+        *scores.callbacks,
+        memory,
+        BestCheckpoint(folder / "checkpoints", *task.monitor),
     ]
     saving = AtomicCheckpoints(lock.require) if lock is not None else AtomicCheckpoints()
     stop = Stop()
@@ -126,11 +189,11 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
     trainer.val_check_interval = settings["val_every_steps"] * accumulation
 
     reached = 0 if resumed_from is None else resumed_from.step
-    if reached >= trainer.max_steps and ((folder / "scores.json").exists() or not settings["evaluate"]):
+    if stage is None and reached >= trainer.max_steps and (scores.file.exists() or not settings["evaluate"]):
         say(f"{folder} is finished: it has reached its {reached} steps; nothing was done")
         return
     task.configure_optimizers()  # which refuses what it cannot take now, not when the data were looked at
-    _announce(trainer, datamodule, task, folder)
+    telling.announce(trainer, datamodule, task)
     if trainer.is_global_zero:
         require_room(folder / "checkpoints", task)
     if resumed_from is not None:
@@ -142,14 +205,12 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
         if trainer.is_global_zero:
             set_aside(folder, resumed_from)
         log.go_on_from(reached)
-        say(f"going on with {folder} from step {reached}")
+        telling.say(f"going on with {folder} from step {reached}")
     elif trainer.is_global_zero:
         claim(folder, config)
 
     started = time.monotonic()
-    ranks.show_way_on(
-        lambda: _way_on(folder, trusted), f"nothing was saved yet: remove {folder} and start again"
-    )
+    ranks.show_way_on(telling.way_on, f"nothing was saved yet: remove {telling.resumable} and start again")
     try:
         with (
             recorded(
@@ -158,20 +219,35 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
                 resumed=resumed_from is not None,
                 stopped=lambda: stop.exit_code,
             ),
-            _told_before_dashboards_end(stop, lambda: _way_on(folder, trusted)),
-            together(trainer, stop, _remedy(trainer, datamodule)),
+            _told_before_dashboards_end(stop, telling),
+            together(
+                trainer,
+                stop,
+                remedy(trainer, datamodule),
+                more_follows=stage is not None and stage.number < stage.count,
+            ),
         ):
             newest = None if resumed_from is None else resumed_from.checkpoint
             trainer.fit(task, datamodule, ckpt_path=newest, weights_only=True)
-            say(f"trained to step {trainer.global_step} in {_duration(time.monotonic() - started)}")
+            telling.say(f"trained to step {trainer.global_step} in {duration(time.monotonic() - started)}")
             if settings["evaluate"]:
                 trainer.test(task, datamodule, verbose=False)
-                print_scores(scores.results)
-                for dashboard in dashboards(trainer.loggers):
-                    dashboard.log_scores(scores.results)
+                scores.show(trainer)
+            if trainer.is_global_zero:
+                row = row_of(
+                    None if stage is None else stage.name,
+                    trainer.global_step,
+                    task.net,
+                    memory.peak_bytes,
+                    memory.seconds,
+                    scores.means(),
+                )
+                write_json(folder / COSTS, row)
+                if stage is not None:
+                    _show_stages(stages, trainer)
     except UserError as error:
         if isinstance(error, DivergedError) and error.record and trainer.is_global_zero:
-            error = _written_down(error, folder, datamodule)
+            error = telling.written_down(error, datamodule)
         if resumed_from is None:
             _release_if_unsaved(trainer, folder)
         raise error from None
@@ -181,63 +257,36 @@ def _train(config: DictConfig, folder: Path, resumed_from: Reached | None, lock:
         if isinstance(ended.__context__, KeyboardInterrupt):
             raise  # there was no time to save
         sys.exit(ended.code or stop.exit_code)
-    say(f"everything is in {folder}")
+    if stage is None:
+        say(f"everything is in {folder}")
+
+
+def _show_stages(stages: Sequence[Stage], trainer: L.Trainer) -> None:
+    """The table of all stages so far: on the screen, in the whole's folder, and on dashboards."""
+    rows = rows_of(stages)
+    write_rows(stages[0].whole, rows)
+    print_rows(rows, f"stages of {stages[0].whole}")
+    columns = columns_of(rows)
+    for dashboard in dashboards(trainer.loggers):
+        values = [values_of(row, columns) for row in rows]
+        dashboard.log_table(STAGES, columns, values, max(0, trainer.global_step - 1))
 
 
 @contextlib.contextmanager
-def _told_before_dashboards_end(stop: Stop, way_on: Callable[[], str]) -> Iterator[None]:
+def _told_before_dashboards_end(stop: Stop, telling: Telling) -> Iterator[None]:
     """Say how to go on as soon as a signal has stopped the run: a cluster may kill what takes its time."""
     try:
         yield
     except SystemExit as ended:
         if not isinstance(ended.__context__, KeyboardInterrupt):
-            say(f"stopped by {stop.cause}; {way_on() or 'nothing was saved yet'}")
+            telling.say(f"stopped by {stop.cause}; {telling.way_on() or 'nothing was saved yet'}")
         raise
-
-
-def _way_on(folder: Path, trusted: Sequence[str]) -> str:
-    """How to go on with a run that was ended; nothing if it has saved nothing yet."""
-    own_code = [f"trusted_packages=[{','.join(trusted)}]"] if trusted else []
-    command = shlex.join(["python", "-m", "deblur_lab.train", f"resume={folder}", *own_code])
-    return f"go on with: {command}" if _last(folder).exists() else ""
 
 
 def _release_if_unsaved(trainer: L.Trainer, folder: Path) -> None:
     """Let the same command find the folder free, where a run ended before it had saved anything."""
     if trainer.is_global_zero and not _last(folder).exists():
         release(folder)
-
-
-def _remedy(trainer: L.Trainer, datamodule: DeblurDataModule) -> str:
-    """What to try where memory runs out, most promising first."""
-    micro = datamodule.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
-    smaller = max((size for size in range(1, micro) if micro % size == 0), default=None)
-    return ", ".join(
-        [
-            *([f"data.micro_batch_size={smaller} (which changes no result)"] if smaller else []),
-            f"a data.patch_size below {datamodule.patch_size}",
-            *(["trainer.precision=bf16-mixed"] if trainer.precision == "32-true" else []),
-        ]
-    )
-
-
-def _written_down(error: DivergedError, folder: Path, datamodule: DeblurDataModule) -> DivergedError:
-    """The same error, that says where its record is."""
-    path = folder / "diverged.json"
-    names = [
-        name
-        for process in error.record["processes"]
-        for batch in process["batches"]
-        for name in batch["samples"]
-    ]
-    files = {name: datamodule.files_of(name) for name in dict.fromkeys(names)}
-    write_json(path, {**error.record, "files": files})
-    weights = _last(folder)
-    anew = f"start anew from init_from={weights} with" if weights.exists() else "try"
-    return DivergedError(
-        f"{error}; all samples of the step are in {path}: look at them, or {anew} a smaller "
-        "model.optimizer.lr or trainer.gradient_clip_val"
-    )
 
 
 def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
@@ -253,6 +302,8 @@ def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
     resumed = DictConfig(OmegaConf.load(folder / "config.yaml"))
     # A folder that came from elsewhere must not say itself whose code it may run.
     resumed.trusted_packages = config.trusted_packages
+    if STAGES not in resumed:  # of a run from before there were any
+        resumed[STAGES] = {}
     changed = resumed_settings(resumed, config, HydraConfig.get().overrides.task, CHANGEABLE_ON_RESUME)
     resumed.output = str(folder_for(str(folder), ""))
     return resumed, folder, changed
@@ -269,13 +320,11 @@ def _trainer(
     loggers: list[Logger] = [log]
     for name, node in settings["logger"].items():
         loggers.append(build(node, trusted, key=f"logger.{name}"))
-    checkpoints = folder / "checkpoints"
     node = {
         **settings["trainer"],
         "val_check_interval": settings["val_every_steps"],
         "callbacks": [
             *callbacks,
-            BestCheckpoint(checkpoints),
             LastCheckpoint(_last(folder), settings["checkpoint_every_steps"]),
             Bars(leave=True),
         ],
@@ -295,27 +344,3 @@ def _trainer(
 
 def _last(folder: Path) -> Path:
     return folder / "checkpoints" / LAST
-
-
-def _announce(trainer: L.Trainer, datamodule: DeblurDataModule, task: RestorationTask, folder: Path) -> None:
-    """Say what is about to happen, so that a wrong setting is seen before it has cost a night."""
-    parameters = sum(parameter.numel() for parameter in task.net.parameters())
-    say(f"{type(task.net).__name__}: {parameters / 1e6:.2f} M parameters; folder: {folder}")
-    for line in datamodule.describe():
-        say(line)
-    batch = datamodule.batch_size
-    micro = batch // (trainer.world_size * trainer.accumulate_grad_batches)
-    say(
-        f"{trainer.max_steps} steps of {batch} patches of {datamodule.patch_size} px: {trainer.world_size} "
-        f"device(s) ({trainer.strategy.root_device.type}, {trainer.precision}) x {micro} "
-        f"x {trainer.accumulate_grad_batches} accumulated"
-    )
-    every = int(trainer.val_check_interval) // trainer.accumulate_grad_batches
-    if every > trainer.max_steps:
-        say(f"val_every_steps={every} comes after the last step: there is no validation and no best.ckpt")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,127 @@
+"""What each stage of a training took and reached, as one table."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from deblur_lab.console import SCORE_TITLES
+from deblur_lab.writing import replacing, write_json
+
+Row = Mapping[str, Any]
+TITLES = {
+    "stage": "stage",
+    "steps": "steps",
+    "parameters": "parameters (M)",
+    "trained_parameters": "trained (M)",
+    "peak_memory_bytes": "peak memory (GiB)",
+    "seconds": "seconds",
+}
+
+
+def row_of(
+    stage: str | None,
+    steps: int,
+    net: nn.Module,
+    peak_memory_bytes: int | None,
+    seconds: float,
+    results: Mapping[str, float],
+) -> dict[str, Any]:
+    """What a training took and reached.
+
+    Args:
+        stage: its name; None for a training that is none of several.
+        steps: optimizer steps.
+        net: as it was trained, what is frozen without gradients.
+        peak_memory_bytes: of its training steps; None where that cannot be told.
+        seconds: of training, validations included.
+        results: the test's scores or measures, by name.
+    """
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in net.parameters()]
+    return {
+        "stage": stage,
+        "steps": steps,
+        "parameters": sum(size for size, _ in sizes),
+        "trained_parameters": sum(size for size, is_trained in sizes if is_trained),
+        "peak_memory_bytes": peak_memory_bytes,
+        "seconds": round(seconds, 3),
+        "results": dict(results),
+    }
+
+
+def means_of(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The means of a test, by name; with several datasets, the first one's have the plain names.
+
+    Args:
+        results: as `deblur_lab.callbacks.Scores` gathers them.
+    """
+    return {
+        f"{'' if number == 0 else result['dataset'] + '_'}{name}": value
+        for number, result in enumerate(results)
+        for name, value in result["scores"].items()
+    }
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The names of the columns: what each training took, then whatever some of them reached."""
+    return list(dict.fromkeys([*TITLES, *(name for row in rows for name in row["results"])]))
+
+
+def values_of(row: Row, columns: Sequence[str]) -> list[Any]:
+    """A row's value in each column; None where it has none."""
+    return [row.get(name) if name in TITLES else row["results"].get(name) for name in columns]
+
+
+def write_rows(folder: Path, rows: Sequence[Row]) -> None:
+    """Write ``stages.csv`` and ``stages.json``.
+
+    Raises:
+        MachineError: they cannot be written.
+    """
+    columns = columns_of(rows)
+    with replacing(folder / "stages.csv", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(["" if value is None else value for value in values_of(row, columns)])
+    write_json(folder / "stages.json", {"stages": list(rows)})
+
+
+def cells_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The table as text: its heading, and its rows."""
+    columns = columns_of(rows)
+    heading = [TITLES.get(name) or SCORE_TITLES.get(name, name) for name in columns]
+    return heading, [
+        [_shown(name, value) for name, value in zip(columns, values_of(row, columns), strict=True)]
+        for row in rows
+    ]
+
+
+def _shown(column: str, value: Any) -> str:  # noqa: ANN401 - a plain value
+    if value is None or value != value:
+        return "-"
+    if column in ("parameters", "trained_parameters"):
+        return f"{value / 1e6:.3f}"
+    if column == "peak_memory_bytes":
+        return f"{value / 2**30:.3f}"
+    if column == "seconds":
+        return f"{value:.0f}"
+    return f"{value:.{2 if column.endswith('_db') else 4}f}" if isinstance(value, float) else str(value)
+
+
+def print_rows(rows: Sequence[Row], title: str) -> None:
+    """Print the table, a column a stage, for there are fewer of these than of what is told of each."""
+    heading, cells = cells_of(rows)
+    table = Table(title=title)
+    for column in zip(*cells, strict=True):
+        if not table.columns:
+            table.add_column(heading[0], no_wrap=True)
+            for name in column:
+                table.add_column(name, justify="right", overflow="fold")
+        else:
+            table.add_row(heading[len(table.rows) + 1], *column)
+    Console(highlight=False, soft_wrap=True).print(table)
