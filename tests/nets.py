@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur_lab.checkpoints import RECORD_KEY
-from deblur_lab.models import M2AENet, NAFNet
+from deblur_lab.models import AIBNet, M2AENet, NAFNet
 
 
 class Fade(nn.Module):
@@ -42,7 +42,17 @@ def small_m2aenet() -> M2AENet:
     return net
 
 
-def checkpoint_of(net: NAFNet, path: Path, **settings: object) -> Path:
+def small_aibnet(sub_decoders: int = 2) -> AIBNet:
+    """Two scales over a NAFNet's encoder, sub-decoders of one block a scale that all change the picture."""
+    torch.manual_seed(0)
+    net = AIBNet(NAFNet(8, [1, 1], 1, [1, 1]), sub_decoders, blocks=1)
+    for name, parameter in net.named_parameters():
+        if name.endswith("ending.weight"):
+            nn.init.normal_(parameter, std=0.02)
+    return net.eval()
+
+
+def checkpoint_of(net: nn.Module, path: Path, **settings: object) -> Path:
     """A file as a run writes it, of a net that is built with these settings."""
     node = {"_target_": f"deblur_lab.models.{type(net).__name__}", **settings}
     weights = {f"net.{key}": value for key, value in net.state_dict().items()}

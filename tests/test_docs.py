@@ -20,6 +20,7 @@ from deblur_lab.checks import OWN_SETTINGS, command_faults
 from deblur_lab.command_line import as_typed
 from deblur_lab.config import configuration_root, faults, own_faults, plain
 from deblur_lab.data import synthesize
+from deblur_lab.stages import stages_of
 
 ROOT = configuration_root()
 SOURCES = ROOT / "src" / "deblur_lab"
@@ -318,7 +319,12 @@ def test_every_value_that_is_named_is_one_that_the_setting_takes():
 def faults_of_kind(command: str, typed: list[str]) -> list[str]:
     """The values that are of the wrong kind or out of range; they need not fit each other."""
     config = with_paths(composed(command, typed))
-    return [*faults(config), *own_faults(plain(config), OWN_SETTINGS[command])]
+    parts = (
+        [stage.config for stage in stages_of(config)] if command == "train" and config.stages else [config]
+    )
+    return [
+        fault for part in parts for fault in (*faults(part), *own_faults(plain(part), OWN_SETTINGS[command]))
+    ]
 
 
 def _is_module(name: str) -> bool:

@@ -14,7 +14,7 @@ from deblur_lab.pictures import PREDICTED
 from deblur_lab.prediction import Figures, Job, pictures_in, planned
 from deblur_lab.restoring import Restorer
 from tests.images.test_files import picture
-from tests.nets import Fade, small_m2aenet
+from tests.nets import Fade, small_aibnet, small_m2aenet
 
 SETTINGS = {"max_pixels": 10**6, "jpeg_quality": 95}
 
@@ -43,7 +43,7 @@ def test_names_and_kinds_of_the_results(tmp_path):
     assert targets("png") == ["a.png", "b.png", "c.PNG", "d.png", "e.png", "f v1.2 final.png", "g.x.png"]
     assert targets("jpeg") == ["a.JPG", "b.jpeg", "c.jpg", "d.jpg", "e.jpg", "f v1.2 final.jpg", "g.x.jpg"]
     (job,) = planned(inputs[:1], inputs[0], tmp_path / "out", "auto", True)
-    figures = Figures(*(tmp_path / "out" / f"a.{kind}.png" for kind in ("explained", "blur", "motion")))
+    figures = Figures(*(tmp_path / "out" / f"a{ending}" for ending in prediction.FIGURE_ENDINGS))
     assert job == Job(inputs[0], tmp_path / "out" / "a.JPG", "jpeg", figures)
     assert job.files == (tmp_path / "out" / "a.JPG", *figures)
     # What a file is counts, not what its name says.
@@ -205,3 +205,23 @@ def test_what_the_net_says_is_drawn_over_the_whole_photo(tmp_path, monkeypatch, 
             factor = 1000 // 77
             assert figure.shape[1] == 77 * factor
             assert 58 * factor < figure.shape[0] < 70 * factor
+
+
+def test_what_sub_decoders_do_is_drawn(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture(58, 77)).save(tmp_path / "in" / "a.png")
+    rgba = np.concatenate([picture(58, 77), np.full((58, 77, 1), 255, np.uint8)], axis=2)
+    rgba[:30, ..., 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "in" / "b.png")
+    inputs = [tmp_path / "in" / name for name in ("a.png", "b.png")]
+    jobs = planned(inputs, tmp_path / "in", tmp_path / "out", "auto", True)
+    restore_all(jobs, tmp_path / "out", small_aibnet())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"{name}.{kind}"
+        for name in "ab"
+        for kind in ("attention.png", "explained.png", "features.png", "png")
+    ]
+    # Nothing is shown where the photo is transparent.
+    features = read_rgb(tmp_path / "out" / "b.features.png")
+    column = features[80:, features.shape[1] // 3 + 20 : 2 * features.shape[1] // 3 - 20]
+    assert column[20:60].max(axis=(0, 1)).sum() < column[220:260].max(axis=(0, 1)).sum()

@@ -23,10 +23,11 @@ from deblur_lab.candidates import (
 from deblur_lab.checks import picture_size_px
 from deblur_lab.errors import ConfigurationError, MachineError
 from deblur_lab.measuring import available_bytes, measured
-from deblur_lab.models import M2AENet, NAFNet
+from deblur_lab.models import AIBNet, DownwardFusion, M2AENet, NAFNet, UFPNet
 from deblur_lab.multiply_adds import counted
+from deblur_lab.net_parts import SUB_DECODER, counted_parts, summed
 from deblur_lab.profiling import _profiled
-from deblur_lab.published_costs import SIZE_PX, published_costs
+from deblur_lab.published_costs import AIBNET_SIZE_PX, SIZE_PX, SUB_DECODERS_G, published_costs
 from tests.nets import lively, small_m2aenet, small_nafnet
 
 CPU = torch.device("cpu")
@@ -298,3 +299,68 @@ def test_the_papers_counts_stand_beside_its_own_configurations_alone():
     assert of_all.multiply_adds_t["pruned"] == 0.568
     assert published_costs(paper, (1436, 2152)) is None
     assert [published_costs(net, SIZE_PX) for net in others] == [None] * 4
+
+
+# Parts of a net.
+
+
+def test_the_sub_decoders_are_those_of_the_papers_tables():
+    # Sub-decoders of the full width; of the encoder its sizes alone matter, so that a short one does.
+    net = AIBNet(NAFNet(64, (1, 1, 1, 1), 1, (1, 1, 1, 1)), sub_decoders=2).eval()
+    parts = counted_parts(net, torch.rand(1, 3, 256, 256))
+    assert [part.name for part in parts] == ["encoder", "sub-decoder 1", "sub-decoder 2"]
+    decoders = [part for part in parts if part.name.startswith(SUB_DECODER)]
+    published = published_costs(net, AIBNET_SIZE_PX)
+    assert published is not None
+    assert published.sub_decoders_g == {"AIBNet": 228}
+    assert {count: 114 * count for count in (1, 2, 4)} == SUB_DECODERS_G
+    for part in decoders:
+        assert part.linear / 1e9 == pytest.approx(114, rel=0.01)
+        assert part.parameters / 1e6 == pytest.approx(published.trained_m["AIBNet"], rel=0.01)
+    # SFEM has two products of queries and keys and one with the values, HFSBlock one of each.
+    scales = [(64 * 2**level, 256 // 2**level) for level in range(4)]
+    products = sum(side**2 * channels**2 for channels, side in scales) * (8 * 3 + 2)
+    assert all(part.multiply_adds["attention product"] == products for part in decoders)
+
+
+def test_the_encoder_is_the_published_one():
+    with torch.device("meta"):
+        encoder = AIBNet(UFPNet()).encoder
+    guiding = sum(
+        parameter.numel() for part in (encoder.kernel_extra, encoder.flow) for parameter in part.parameters()
+    )
+    whole = sum(parameter.numel() for parameter in encoder.parameters())
+    assert guiding / 1e6 == pytest.approx(5.62 + 0.19, abs=0.01)
+    assert (whole - guiding) / 1e6 == pytest.approx(69.3, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        AIBNet(UFPNet(8, [1, 2], 1, [1, 1], kernel_size_px=5, estimator_width=4), sub_decoders=2, blocks=1),
+        UFPNet(8, [1, 2], 1, [1, 1], kernel_size_px=5, estimator_width=4),
+        AIBNet(NAFNet(8, [1], 1, [1]), sub_decoders=2, blocks=1, fusion=DownwardFusion()),
+    ],
+)
+def test_all_that_runs_is_in_one_of_the_parts(net):
+    net, picture = net.eval(), torch.rand(1, 3, 21, 30)
+    parts = counted_parts(net, picture)
+    assert summed(parts) == counted(lambda: net(picture))[1]
+    assert sum(part.parameters for part in parts) == sum(parameter.numel() for parameter in net.parameters())
+
+
+def test_nets_without_parts_have_none():
+    assert counted_parts(small_nafnet(), torch.rand(1, 3, 8, 8)) == []
+
+
+def test_other_sizes_of_aibnet_are_not_the_papers():
+    with torch.device("meta"):
+        others = [
+            AIBNet(NAFNet(32, (1,) * 4, 1, (1,) * 4)),
+            AIBNet(NAFNet(64, (1,) * 4, 1, (1,) * 4), blocks=4),
+            AIBNet(NAFNet(64, (1,) * 4, 1, (1,) * 4), sub_decoders=3),
+            AIBNet(NAFNet(64, (1,) * 4, 1, (1,) * 4), spatial=None),
+        ]
+        paper = AIBNet(NAFNet(64, (1,) * 4, 1, (1,) * 4))
+    assert [published_costs(net, AIBNET_SIZE_PX) for net in others] == [None] * 4
+    assert published_costs(paper, SIZE_PX) is None

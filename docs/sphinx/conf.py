@@ -48,6 +48,7 @@ CONTENTS = (
             "docs/papers",
             "experiments/README",
             "experiments/m2aenet/README",
+            "experiments/aibnet/README",
             "docs/python",
         ),
     ),

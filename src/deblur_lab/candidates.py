@@ -17,6 +17,7 @@ from deblur_lab.measuring import Measured, available_bytes, measured
 from deblur_lab.models import M2AENet
 from deblur_lab.models.m2aenet import Pruning
 from deblur_lab.multiply_adds import counted
+from deblur_lab.net_parts import NetPart, counted_parts, summed
 from deblur_lab.ops.pruning import dilate
 from deblur_lab.writing import amount
 
@@ -41,6 +42,7 @@ class Candidate:
         net: in eval mode, on the device.
         pruning: how its masked convolutions are computed; None if it has no masks.
         multiply_adds: by name, once they are counted.
+        parts: of the net, with what each takes of that, once they are counted; none of most nets.
         passes: what the timed passes took.
     """
 
@@ -48,6 +50,7 @@ class Candidate:
     net: nn.Module
     pruning: Pruning | None = None
     multiply_adds: dict[str, int] = field(default_factory=dict)
+    parts: list[NetPart] = field(default_factory=list)
     passes: list[Measured] = field(default_factory=list)
 
     @property
@@ -240,6 +243,10 @@ def _count(
             # What is left out depends on the mask's numbers.
             with _exact_products():
                 pruned, candidate.multiply_adds = counted(partial(candidate.restore, blurry, mask))
+            continue
+        candidate.parts = counted_parts(candidate.net, blurry)
+        if candidate.parts:
+            candidate.multiply_adds = summed(candidate.parts)
         else:
             candidate.multiply_adds = _counted_without_numbers(candidate, blurry, mask)
     return pruned

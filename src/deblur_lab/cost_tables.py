@@ -1,12 +1,14 @@
 """A profile as a table on the screen, and what must be said beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from deblur_lab.console import say
+from deblur_lab.multiply_adds import ATTENTION
+from deblur_lab.net_parts import SUB_DECODER
 from deblur_lab.published_costs import Published
 
 
@@ -42,18 +44,46 @@ def _rows(contents: Mapping[str, Any], published: Published | None) -> list[list
     kinds = dict.fromkeys(kind for result in results for kind in result["multiply_adds_by_operation"])
     columns = [result["name"].rpartition(", ")[2] for result in results]
     rows = [["parameters", *(f"{result['parameters']:,}" for result in results)]]
-    if published is not None:
+    if published is not None and published.parameters_m:
         rows.append(
             ["  the paper's (M)", *(_or_dash(published.parameters_m.get(name), ".2f") for name in columns)]
+        )
+    parts = list(dict.fromkeys(part["name"] for result in results for part in result["parts"]))
+    rows += [
+        [f"  {name}", *(_of_part(result, name, lambda part: f"{part['parameters']:,}") for result in results)]
+        for name in parts
+    ]
+    if published is not None and published.trained_m:
+        rows.append(
+            [
+                "  trained at a time: the paper's (M)",
+                *(_or_dash(published.trained_m.get(name), ".1f") for name in columns),
+            ]
         )
     rows.append(["multiply-adds (G)", *(_giga(result["multiply_adds"]) for result in results)])
     rows += [
         [f"  {kind}", *(_giga(result["multiply_adds_by_operation"].get(kind, 0)) for result in results)]
         for kind in kinds
     ]
-    if published is not None:
+    if published is not None and published.multiply_adds_t:
         counts = [published.multiply_adds_t.get(name) for name in columns]
         rows.append(["  the paper's (G)", *(_or_dash(count and 1000 * count, ".0f") for count in counts)])
+    rows += [
+        [
+            f"  of {name}",
+            *(_of_part(result, name, lambda part: _giga(part["multiply_adds"])) for result in results),
+        ]
+        for name in parts
+    ]
+    if any(_sub_decoders(result) for result in results):
+        of_results = [_sub_decoders(result) for result in results]
+        rows.append(
+            ["  sub-decoders, convolutions and linear maps", *(_giga(_linear(of)) for of in of_results)]
+        )
+        if published is not None:
+            printed = [published.sub_decoders_g.get(name) for name in columns]
+            rows.append(["    the paper's (G)", *(_or_dash(count, ".0f") for count in printed)])
+        rows.append(["  sub-decoders, attention products", *(_giga(_attention(of)) for of in of_results)])
     rows.append(["latency (s), median", *(f"{result['seconds']['median']:.4g}" for result in results)])
     rows.append(
         [
@@ -64,6 +94,26 @@ def _rows(contents: Mapping[str, Any], published: Published | None) -> list[list
     peaks = [result["peak_memory_bytes"] for result in results]
     rows.append(["peak memory (GiB)", *(_or_dash(peak and peak / 2**30, ".3f") for peak in peaks)])
     return rows
+
+
+def _of_part(result: Mapping[str, Any], name: str, shown: Callable[[Mapping[str, Any]], str]) -> str:
+    """What is shown of a part of a column, if it has that."""
+    return next((shown(part) for part in result["parts"] if part["name"] == name), "-")
+
+
+def _sub_decoders(result: Mapping[str, Any]) -> list[Mapping[str, int]]:
+    """The multiply-adds of each sub-decoder, by operation."""
+    return [
+        part["multiply_adds_by_operation"] for part in result["parts"] if part["name"].startswith(SUB_DECODER)
+    ]
+
+
+def _linear(counts: Sequence[Mapping[str, int]]) -> int:
+    return sum(count for one in counts for kind, count in one.items() if kind != ATTENTION)
+
+
+def _attention(counts: Sequence[Mapping[str, int]]) -> int:
+    return sum(one.get(ATTENTION, 0) for one in counts)
 
 
 def _or_dash(value: float | None, how: str) -> str:

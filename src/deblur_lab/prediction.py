@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 
 from deblur_lab.callbacks.findings import USUAL_THRESHOLD
 from deblur_lab.checkpoints import load_net
@@ -23,7 +23,7 @@ from deblur_lab.config import plain
 from deblur_lab.console import say
 from deblur_lab.deblurring import training_patch_px
 from deblur_lab.errors import ConfigurationError, DataError, DivergedError, MachineError
-from deblur_lab.images import PICTURE_SUFFIXES, ImageError, quoted, write_png
+from deblur_lab.images import PICTURE_SUFFIXES, ImageError, quoted, to_uint8, write_png
 from deblur_lab.images.files import remove_unfinished
 from deblur_lab.images.photos import (
     JPEG_SUFFIXES,
@@ -37,11 +37,22 @@ from deblur_lab.images.photos import (
     write_photo,
     written_kind,
 )
-from deblur_lab.pictures import blur_figure, explained_panel, motion_figure
+from deblur_lab.inside import Insight
+from deblur_lab.pictures import (
+    FeatureMap,
+    FeatureRow,
+    Picture,
+    attention_figure,
+    blur_figure,
+    explained_panel,
+    feature_figure,
+    motion_figure,
+    sharpening_figure,
+)
 from deblur_lab.restoring import Explained, Restorer, can_explain, converter, device_named
 from deblur_lab.tasks import mask_threshold, require_masks
 
-FIGURE_ENDINGS = (".explained.png", ".blur.png", ".motion.png")
+FIGURE_ENDINGS = (".explained.png", ".blur.png", ".motion.png", ".features.png", ".attention.png")
 """Of the files in `Figures`, after the photo's name."""
 
 
@@ -71,14 +82,19 @@ class Figures(NamedTuple):
     """The files of what the net says of a photo; those of what it does not say are not written.
 
     Attributes:
-        panel: The photo, the restored one, blur and motion side by side.
+        panel: The photo, the restored one, blur and motion side by side; of an AIBNet the photo, and what
+            each sub-decoder made of it.
         blur: Where blur is predicted, over the photo.
         motion: Which motion is, likewise.
+        features: Feature maps of an AIBNet.
+        attention: What the masks of an AIBNet keep.
     """
 
     panel: Path
     blur: Path
     motion: Path
+    features: Path
+    attention: Path
 
 
 @dataclass
@@ -337,6 +353,7 @@ def _write_figures(
     reduction = explained.reduction
     before, after = _reduced(photo, reduction), _reduced(restored, reduction)
     probability, motion = explained.probability, explained.motion
+    visible = None
     if photo.alpha is not None:
         # Where nothing is seen, the net was shown something, but has nothing to say.
         size = (before.shape[1], before.shape[0])
@@ -344,6 +361,9 @@ def _write_figures(
         visible = torch.from_numpy(cv2.resize(opaque, size, interpolation=cv2.INTER_AREA))
         probability = None if probability is None else probability * visible
         motion = None if motion is None else motion * visible
+    if explained.insight is not None:
+        _write_insight(files, before, after, explained.insight, visible)
+        return
     panel = explained_panel(before, after, probability, motion, reduction=reduction, threshold=threshold)
     write_png(files.panel, panel)
     whole = _reduced(photo, 1)
@@ -352,6 +372,31 @@ def _write_figures(
     if motion is not None:
         figure = motion_figure(whole, motion, probability, reduction=reduction, threshold=threshold)
         write_png(files.motion, figure)
+
+
+def _write_insight(
+    files: Figures, before: Picture, after: Picture, insight: Insight, visible: Tensor | None
+) -> None:
+    """Write what the sub-decoders of a net did to a photo."""
+    earlier = [to_uint8(restored) for restored in insight.restorations[:-1]]
+    if visible is not None:
+        # As the photo: over white where nothing is seen.
+        unseen = visible.numpy() == 0
+        for picture in earlier:
+            picture[unseen] = 255
+    write_png(files.panel, sharpening_figure(before, [*earlier, after]))
+    rows = [
+        FeatureRow(
+            row.title,
+            [one if visible is None else FeatureMap(one.name, one.values * visible) for one in row.maps],
+        )
+        for row in insight.rows
+    ]
+    if rows:
+        write_png(files.features, feature_figure(before, rows))
+    kept = [row for row in insight.kept if row]
+    if kept:
+        write_png(files.attention, attention_figure(kept))
 
 
 def _reduced(photo: Photo, reduction: int) -> NDArray[np.uint8]:

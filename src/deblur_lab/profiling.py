@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from deblur_lab.candidates import Candidate, Comparison, blob_mask, compare, has_masks
@@ -23,9 +23,9 @@ from deblur_lab.console import say
 from deblur_lab.cost_tables import print_costs
 from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.machine import machine_fault
-from deblur_lab.models import M2AENet, NAFNet
+from deblur_lab.models import AIBNet, M2AENet, NAFNet, UFPNet
 from deblur_lab.provenance import processor, provenance
-from deblur_lab.published_costs import Published, published_costs
+from deblur_lab.published_costs import AIBNET_SIZE_PX, Published, published_costs
 from deblur_lab.restoring import device_named
 from deblur_lab.writing import write_json
 
@@ -39,6 +39,8 @@ def profile(config: DictConfig) -> None:
     Raises:
         UserError: of the kind that fits, in one line.
     """
+    # The stages of a recipe refer to what a profile does not know.
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "stages"])
     settings: dict[str, Any] = plain(config)
     hydra = HydraConfig.get()
     typed = {setting.lstrip("+~").partition("=")[0] for setting in hydra.overrides.task}
@@ -46,6 +48,9 @@ def profile(config: DictConfig) -> None:
     device = device_named(settings["device"])
     torch.manual_seed(settings["seed"])
     net, name = _net(settings, str(hydra.runtime.choices["model"]))
+    if "size" not in typed and isinstance(net, AIBNet | UFPNet):
+        settings["size"] = "x".join(map(str, AIBNET_SIZE_PX))
+        say(f"size={settings['size']}, for which AIBNet's paper counts")
     if "blurred" in typed and not has_masks(net):
         raise ConfigurationError(
             f"blurred={settings['blurred']} has no effect: {type(net).__name__}, as set, predicts no masks"
@@ -141,9 +146,11 @@ def _shapes(net: nn.Module) -> dict[str, torch.Size]:
 
 def _padded_size(net: nn.Module, size_px: tuple[int, int]) -> tuple[int, int] | None:
     """Width and height of what the net works on, if that is known."""
-    if not isinstance(net, NAFNet):
+    if not isinstance(net, NAFNet | AIBNet):
         return None
-    multiple = 2**net.levels
+    backbone = net.encoder if isinstance(net, AIBNet) else net
+    # As UFPNet's estimator halves twice, whatever its encoder does.
+    multiple = max(2**net.levels, 4 if isinstance(backbone, UFPNet) else 1)
     return (size_px[0] + -size_px[0] % multiple, size_px[1] + -size_px[1] % multiple)
 
 
@@ -189,6 +196,7 @@ def _result(candidate: Candidate) -> dict[str, Any]:
         "parameters": candidate.parameters,
         "multiply_adds": sum(candidate.multiply_adds.values()),
         "multiply_adds_by_operation": candidate.multiply_adds,
+        "parts": [part.as_json() for part in candidate.parts],
         "seconds": {**_spread(candidate.seconds), "all": candidate.seconds},
         "peak_memory_bytes": candidate.peak_bytes,
     }

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from deblur_lab.errors import ConfigurationError, DivergedError, MachineError
 from deblur_lab.images.tensors import to_levels, to_tensor
 from deblur_lab.images.tiles import restored_rows, sample_windows
+from deblur_lab.inside import Insight, Kept, insight, look_inside
 from deblur_lab.machine import out_of_memory, peak_memory
-from deblur_lab.models import M2AENet
+from deblur_lab.models import AIBNet, M2AENet
+from deblur_lab.models.channel_attention import ChannelLogits
+from deblur_lab.models.decoupler import Decoupler
 from deblur_lab.models.layers import AveragePool, HasConverter
 from deblur_lab.tasks import Explaining, Restoration, restore
 
@@ -40,12 +43,14 @@ class Explained(NamedTuple):
         motion: (N, 2, h, w) float32 on the CPU, displacements over the exposure in px of the whole picture,
             x then y; None likewise.
         reduction: The whole factor by which h and w are smaller than H and W (rounded up).
+        insight: What its sub-decoders did, in maps of (h, w), on the CPU; None of a net without.
     """
 
     pixels: Pixels
     probability: Tensor | None
     motion: Tensor | None
     reduction: int
+    insight: Insight | None = None
 
 
 class Restorer:
@@ -59,7 +64,9 @@ class Restorer:
       first looks at a sample of the picture, the middle quarter of each tile's place, twice: the second time
       with the averages that it found the first time. It is given those of the second time in all tiles. That
       takes about half as long again. Averages taken by `AveragePool` or `torch.nn.AdaptiveAvgPool2d(1)` are
-      found; with the test-time local converter there are none over the whole picture.
+      found, and so are the sums that AIBNet's attentions between channels are made of, which differ more
+      from what they would be, and the filters of its Decoupler. With the test-time local converter, pools
+      average over no whole picture.
 
     Where a tile does not fit into memory, tiles of half its side are tried, and kept for what follows.
 
@@ -145,7 +152,7 @@ class Restorer:
         return restored
 
     def explain(self, pixels: Pixels, progress: Progress = lambda share: None) -> Explained:
-        """Restore a picture, and tell where the net sees blur and which motion.
+        """Restore a picture, and tell what the net says of it: where it sees blur, which motion, what it did.
 
         Args:
             pixels: As for `restore`.
@@ -158,10 +165,15 @@ class Restorer:
         reduction = -(-max(height, width) // EXPLAINED_PX)
         restored = np.empty(pixels.shape, pixels.dtype)
         maps: Tensor | None = None
-        parts: list[int] = []  # channels of the probability, and of the motion
+        parts: list[int] = [0, 0]  # channels of the probability, and of the motion
+        kept = _Shares()
 
         def say_all(tile: Tensor) -> Tensor:
             # What the network says is laid out as further channels, so that tiles are blended in it too.
+            if isinstance(self.net, AIBNet):
+                look = look_inside(self.net, tile)
+                kept.add(look.kept, tile.shape[-2] * tile.shape[-1])
+                return torch.cat([look.restored.float(), look.planes], dim=1)
             said: Restoration = restore(self.net, tile)
             more = [said.probability, None if said.motion is None else said.motion.flatten(1, 2)]
             parts[:] = [0 if part is None else part.shape[1] for part in more]
@@ -186,6 +198,12 @@ class Restorer:
         assert maps is not None, "there is at least one row"
         _divide_by_counts(maps, height, width, reduction)
         of_probability, of_motion = parts
+        if isinstance(self.net, AIBNet):
+            last = torch.zeros(3, *maps.shape[1:])
+            _add_reduced(last, to_tensor(restored), slice(0, height), reduction)
+            _divide_by_counts(last, height, width, reduction)
+            seen = insight(self.net, last, maps, kept.means())
+            return Explained(restored, None, None, reduction, seen)
         return Explained(
             restored,
             maps[:of_probability] if of_probability else None,
@@ -229,7 +247,8 @@ class Restorer:
         sampled = 0.0
 
         def restored(rows: slice, columns: slice) -> Tensor:
-            with averages.exchanged():
+            pixels = (rows.stop - rows.start) * (columns.stop - columns.start)
+            with averages.exchanged(pixels / (size[0] * size[1])):
                 return run(tile_of(rows, columns).to(self.device)).float().cpu()
 
         if max(size) > self.tile_px and averages.any:
@@ -282,11 +301,40 @@ def _fits(attempt: Callable[[], None]) -> bool:
     return True
 
 
+class _Shares:
+    """Means of what masks keep, over tiles, each weighing as much as it has pixels."""
+
+    def __init__(self) -> None:
+        self._sums: list[list[Tensor | None]] = []
+        self._pixels = 0
+
+    def add(self, kept: Kept, pixels: int) -> None:
+        """Add those of a tile, of one picture."""
+        weighed = [[None if one is None else one[0].cpu() * pixels for one in scales] for scales in kept]
+        sums = self._sums or [[None] * len(scales) for scales in weighed]
+        self._sums = [
+            [one if total is None or one is None else total + one for total, one in zip(*both, strict=True)]
+            for both in zip(sums, weighed, strict=True)
+        ]
+        self._pixels += pixels
+
+    def means(self) -> Kept:
+        """Over all that was added."""
+        return [[None if one is None else one / self._pixels for one in scales] for scales in self._sums]
+
+
 class _Averages:
-    """The averages that a net takes over the whole picture, of which a tile knows its own part alone."""
+    """The averages that a net takes over the whole picture, of which a tile knows its own part alone.
+
+    So are the sums over all pixels that attention between channels is made of; they grow with the picture,
+    and those of a tile are extrapolated.
+    """
 
     def __init__(self, net: nn.Module) -> None:
         self._pools = [module for module in net.modules() if _averages_all(module)]
+        # Of the averages that a Decoupler takes by itself, it makes the same map whatever they are.
+        self._pools += [module.conv for module in net.modules() if isinstance(module, Decoupler)]
+        self._share = 1.0  # of the picture's pixels, in this pass through the net
         self._heard: list[Tensor] = []  # in this pass through the net, in order
         self._sums: list[Tensor] = []
         self._weight = 0
@@ -298,9 +346,13 @@ class _Averages:
         return bool(self._pools)
 
     @contextmanager
-    def exchanged(self) -> Iterator[None]:
-        """In one pass through the net, listen to its averages, and tell it those of the whole if known."""
-        self._heard = []
+    def exchanged(self, share: float) -> Iterator[None]:
+        """In one pass through the net, listen to its averages, and tell it those of the whole if known.
+
+        Args:
+            share: of the picture's pixels that the net is given.
+        """
+        self._heard, self._share = [], share
         hooks = [pool.register_forward_hook(self._exchange) for pool in self._pools]
         try:
             yield
@@ -325,6 +377,11 @@ class _Averages:
         self._sums, self._weight = [], 0
 
     def _exchange(self, module: nn.Module, inputs: tuple[Any, ...], average: Tensor) -> Tensor | None:
+        if isinstance(module, ChannelLogits):
+            if not module.normalize:
+                average = average / self._share
+            self._heard.append(average.detach())
+            return average if self._told is None else self._told[len(self._heard) - 1].to(average.dtype)
         if average.shape[-2:] != (1, 1):
             return None  # local: of the converter's windows
         self._heard.append(average.detach())
@@ -334,6 +391,8 @@ class _Averages:
 def _averages_all(module: nn.Module) -> bool:
     if isinstance(module, AveragePool):
         return module.window_px is None
+    if isinstance(module, ChannelLogits):
+        return True
     return isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1))
 
 
@@ -385,10 +444,13 @@ def device_named(name: str) -> torch.device:
 
 
 def can_explain(net: nn.Module) -> bool:
-    """Whether a net says where it sees blur, or how that moved; an M2AENet without either part does not."""
+    """Whether a net says where it sees blur, how that moved, or what its sub-decoders do.
+
+    An M2AENet without masks and motion does not.
+    """
     if isinstance(net, M2AENet):
         return len(net.mask_predictors) + len(net.analyzers) > 0
-    return isinstance(net, Explaining)
+    return isinstance(net, Explaining | AIBNet)
 
 
 @contextmanager

@@ -71,6 +71,25 @@ def test_what_has_no_masks_has_one_column_beside_nafnet(tmp_path):
     assert [one["name"] for one in profile_in(folder)["results"]] == ["NAFNet-32"]
 
 
+def test_an_aibnet_is_told_part_by_part(tmp_path):
+    small = ("model.net.encoder.width=8", "model.net.encoder.encoder_blocks=[1,1,1,2]", "model.net.blocks=1")
+    ended = forked(
+        PROFILE, "model=aibnet_b", *small, "repeats=1", "device=cpu", "output=b", cwd=tmp_path
+    ).succeeded()
+    found = profile_in(tmp_path / "b")
+    assert (found["size_px"], found["padded_size_px"]) == ([256, 256], [256, 256])
+    assert "size=256x256, for which AIBNet's paper counts" in ended.stdout
+    ours, nafnet = found["results"]
+    assert [part["name"] for part in ours["parts"]] == [
+        "kernel estimator and motion prior", "encoder", "sub-decoder 1", "sub-decoder 2"
+    ]  # fmt: skip
+    assert sum(part["parameters"] for part in ours["parts"]) == ours["parameters"]
+    assert sum(part["multiply_adds"] for part in ours["parts"]) == ours["multiply_adds"]
+    assert nafnet["parts"] == []
+    assert found["published"] is None
+    assert "sub-decoders, convolutions and linear maps" in ended.stdout
+
+
 def test_checkpoints_of_ours_and_of_others(tmp_path):
     settings = {"width": 4, "encoder_blocks": [1, 1, 1], "middle_blocks": 1, "decoder_blocks": [1, 0, 1]}
     checkpoint_of(small_m2aenet(), tmp_path / "own=1.ckpt", **settings, predictor_stages=[3])

@@ -4,9 +4,11 @@ Tensors are those of one image, floats with channels first; pictures, taken or r
 (height, width, 3), ready to be written. Nothing is random: equal inputs give equal pictures.
 
 `panels` lays columns out side by side, `figures` draws one picture with its legend, `objects` finds what is
-blurred and how it moves, `drawing` holds lines, arrows, colours and words.
+blurred and how it moves, `sharpening`, `heat` and `attention` show what a net of several sub-decoders does,
+`drawing` holds lines, arrows, colours and words.
 """
 
+from deblur_lab.pictures.attention import BlockAttention, attention_figure
 from deblur_lab.pictures.drawing import Picture
 from deblur_lab.pictures.figures import (
     PREDICTED,
@@ -16,17 +18,25 @@ from deblur_lab.pictures.figures import (
     motion_figure,
     trajectory_overlay,
 )
+from deblur_lab.pictures.heat import FeatureMap, FeatureRow, feature_figure
 from deblur_lab.pictures.panels import comparison_panel, enlargement, explained_panel
+from deblur_lab.pictures.sharpening import sharpening_figure
 
 __all__ = [
     "PREDICTED",
     "TRUE_OUTLINE",
+    "BlockAttention",
+    "FeatureMap",
+    "FeatureRow",
     "Picture",
+    "attention_figure",
     "blur_figure",
     "comparison_panel",
     "enlargement",
     "explained_panel",
+    "feature_figure",
     "mask_overlay",
     "motion_figure",
+    "sharpening_figure",
     "trajectory_overlay",
 ]

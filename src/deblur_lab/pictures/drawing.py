@@ -150,3 +150,15 @@ def shortened(text: str, face: ImageFont.FreeTypeFont, width_px: float) -> str:
         kept -= 1
         shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
     return shown
+
+
+def wrapped(text: str, face: ImageFont.FreeTypeFont, width_px: float) -> list[str]:
+    """The text in lines of no more than a width, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and face.getlength(longer) <= width_px:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
