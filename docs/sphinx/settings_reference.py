@@ -204,7 +204,9 @@ def _said_there(setting: Setting) -> str:
 
 def meaning(setting: Setting) -> str:
     """What is said of a setting, or ""."""
-    said = (_said_there(setting) or _said_elsewhere().get(setting.key, "")).strip()
+    of_whole = re.sub(r"^stages\.\w+\.", "", setting.key)  # which a stage sets for itself
+    elsewhere = _said_elsewhere().get(setting.key) or _said_elsewhere().get(of_whole, "")
+    said = (_said_there(setting) or elsewhere).strip()
     first_word = said.split(" ")[0]
     if re.fullmatch(r"[A-Z][a-z]*", first_word):
         said = said[0].lower() + said[1:]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import lightning as L
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from deblur_lab.callbacks import write_json
 from deblur_lab.console import say
@@ -105,22 +106,20 @@ class Telling:
         )
 
 
-def remedy(trainer: L.Trainer, datamodule: TrainingData) -> str:
+def remedy(trainer: L.Trainer, datamodule: TrainingData, task: TrainingTask) -> str:
     """What to try where memory runs out, most promising first."""
+    # The statistics of a batch norm that is trained are those of what is held at once.
+    normed = any(isinstance(part, _BatchNorm) and part.training for part in task.net.modules())
+    same = "" if normed else " (which changes no result)"
+    recomputes = getattr(task.net, "checkpoint_blocks", None) is False
     micro = datamodule.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
     smaller = max((size for size in range(1, micro) if micro % size == 0), default=None)
     side_px = getattr(datamodule, "patch_size", None)
     return ", ".join(
         [
-            *([f"data.micro_batch_size={smaller} (which changes no result)"] if smaller else []),
+            *(["model.net.checkpoint_blocks=true (which changes no result)"] if recomputes else []),
+            *([f"data.micro_batch_size={smaller}{same}"] if smaller else []),
             *([f"a data.patch_size below {side_px}"] if side_px is not None else []),
             *(["trainer.precision=bf16-mixed"] if trainer.precision == "32-true" else []),
         ]
     )
-
-
-def duration(seconds: float) -> str:
-    """A time as one says it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

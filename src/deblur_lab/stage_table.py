@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from deblur_lab.console import SCORE_TITLES
+from deblur_lab.console import SCORE_TITLES, duration
 from deblur_lab.writing import replacing, write_json
 
 Row = Mapping[str, Any]
@@ -114,14 +114,27 @@ def _shown(column: str, value: Any) -> str:  # noqa: ANN401 - a plain value
 
 
 def print_rows(rows: Sequence[Row], title: str) -> None:
-    """Print the table, a column a stage, for there are fewer of these than of what is told of each."""
-    heading, cells = cells_of(rows)
+    """Print the table, the first results of each stage in one column: stages differ in what they reach.
+
+    Memory is that of the training steps, time that of the training.
+    """
     table = Table(title=title)
-    for column in zip(*cells, strict=True):
-        if not table.columns:
-            table.add_column(heading[0], no_wrap=True)
-            for name in column:
-                table.add_column(name, justify="right", overflow="fold")
-        else:
-            table.add_row(heading[len(table.rows) + 1], *column)
+    table.add_column("stage", no_wrap=True)
+    for heading in ("steps", "trained (M)", "GiB", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("test")
+    for row in rows:
+        sizes = [_shown(name, row.get(name)) for name in ("trained_parameters", "parameters")]
+        memory = _shown("peak_memory_bytes", row.get("peak_memory_bytes"))
+        cells = (str(row["steps"]), " of ".join(sizes), memory, duration(row["seconds"]))
+        table.add_row(str(row["stage"]), *cells, _results(row["results"]))
     Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _results(results: Mapping[str, float]) -> str:
+    """The first few, a line each."""
+    few = list(results.items())[: 2 if "psnr_db" in results else 3]
+    return "\n".join(
+        f"{name.removesuffix('_db').replace('_', ' ')} {value:.{4 if name == 'ssim' else 2}f}"
+        for name, value in few
+    )

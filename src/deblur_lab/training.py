@@ -14,12 +14,12 @@ from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from deblur_lab import ranks
-from deblur_lab.announcing import Telling, duration, remedy
+from deblur_lab.announcing import Telling, remedy
 from deblur_lab.callbacks import Bars, PeakMemory, Record, Skipped, write_json
 from deblur_lab.checks import command_faults, require_device
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, plain, refuse
-from deblur_lab.console import quieten, say
+from deblur_lab.console import duration, quieten, say
 from deblur_lab.data import plan_batches
 from deblur_lab.errors import DivergedError, UserError
 from deblur_lab.final_scores import FinalScores, MeasuredScores, RestoredScores
@@ -223,7 +223,7 @@ def _train(
             together(
                 trainer,
                 stop,
-                remedy(trainer, datamodule),
+                remedy(trainer, datamodule, task),
                 more_follows=stage is not None and stage.number < stage.count,
             ),
         ):

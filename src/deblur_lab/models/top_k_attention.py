@@ -13,7 +13,7 @@ from deblur_lab.ranges import Count
 TKSA_SHARES = ((1, 2), (2, 3), (3, 4), (4, 5))
 
 
-class _TopKBlock(nn.Module):
+class TopKBlock(nn.Module):
     """What both have in common: queries, keys and values of the features themselves, and the way out.
 
     Attributes:
@@ -47,7 +47,7 @@ class _TopKBlock(nn.Module):
         raise NotImplementedError
 
 
-class TKSA(_TopKBlock):
+class TKSA(TopKBlock):
     """Top-k sparse attention (DRSformer, Chen et al. 2023, "Learning a sparse transformer network").
 
     Four softmaxes over the largest 1/2, 2/3, 3/4 and 4/5 of each row, weighted by learned numbers that start
@@ -71,7 +71,7 @@ class TKSA(_TopKBlock):
         return self.selection(logits)  # type: ignore[no-any-return]
 
 
-class TTSA(_TopKBlock):
+class TTSA(TopKBlock):
     """Top-k attention whose kept share is predicted (Xiao et al. 2024, "TTST").
 
     The share follows from the means of the channels, by two linear maps with a ReLU between, and a sigmoid.
