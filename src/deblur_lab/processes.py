@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from inspect import signature
 from types import FrameType
 from typing import Any
 
@@ -26,16 +27,24 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+from lightning.pytorch.strategies.ddp import DDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from lightning.pytorch.strategies.parallel import ParallelStrategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.nn.parallel import DistributedDataParallel
 
 from deblur_lab import ranks
 from deblur_lab.data.loading import worker_fault
 from deblur_lab.errors import ConfigurationError, DataError, MachineError, UserError
 from deblur_lab.machine import machine_fault
 
+# What PyTorch's DDP calls it: newer versions deprecate the second name.
+_SYNCED_AT_EACH_BATCH = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
 # How PyTorch's collectives say that another process does not answer.
 _LOST = re.compile(r"gloo|nccl|socket|connect|peer|broken pipe|timed out|tcpstore|rendezvous", re.IGNORECASE)
 
@@ -339,6 +348,10 @@ def together(trainer: L.Trainer, stop: Stop, remedy: str, *, more_follows: bool 
         old = strategy.launcher
         launcher = Launcher(old.cluster_environment, old.num_processes, old.num_nodes)
         strategy._launcher = launcher
+    if isinstance(strategy, DDPStrategy):
+        # Tasks do that, before pictures are scored (`TrainingTask`): DDP would at each batch, and wait for
+        # ever for a process that has none.
+        strategy._ddp_kwargs[_SYNCED_AT_EACH_BATCH] = False
     patience_s = 0.0
     try:
         with stop.listening(trainer, launcher):

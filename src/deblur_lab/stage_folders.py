@@ -29,7 +29,8 @@ _PATIENCE_S = 600.0
 
 def is_done(stage: Stage) -> bool:
     """Whether a stage was trained to its end, or a checkpoint stands for it."""
-    return (stage.folder / COSTS).is_file() or (stage.folder / TAKEN).is_file()
+    taken = (stage.folder / TAKEN).is_file() and _last(stage).is_file()
+    return taken or (stage.folder / COSTS).is_file()
 
 
 def unfinished(stages: Sequence[Stage]) -> list[Stage]:
@@ -86,7 +87,8 @@ def begin(stages: Sequence[Stage], init_from: str | None, trusted: tuple[str, ..
         CheckpointError: the file cannot be read.
         MachineError: it cannot be copied.
     """
-    if init_from is None or any(is_done(stage) or can_go_on(stage) for stage in stages):
+    begun = any(can_go_on(stage) and not (stage.folder / TAKEN).is_file() for stage in stages)
+    if init_from is None or begun or any(map(is_done, stages)):
         return
     path = Path(init_from)
     held = stage_held(stages, path, trusted)
@@ -94,13 +96,17 @@ def begin(stages: Sequence[Stage], init_from: str | None, trusted: tuple[str, ..
         return
     marker = held.folder / TAKEN
     if not ranks.is_first():
-        _wait_for(marker)
+        _wait_for(_last(held))
         return
-    last = held.folder / "checkpoints" / LAST
     require_space(held.whole, path.stat().st_size, "the checkpoint to begin with and others")
-    _place(path, last, by_link=False)
+    # The marker first: a checkpoint without it would be one that the stage itself has reached.
     write_json(marker, {"init_from": str(path)})
+    _place(path, _last(held), by_link=False)
     say(f"{path} is what {held.title} leads to: it is not trained again")
+
+
+def _last(stage: Stage) -> Path:
+    return stage.folder / "checkpoints" / LAST
 
 
 def _wait_for(path: Path) -> None:

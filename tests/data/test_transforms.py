@@ -5,6 +5,7 @@ from deblur_lab.data.transforms import (
     blur_aware_corner,
     crop,
     random_corner,
+    randomly_flipped,
     randomly_turned,
     require_patch,
     turned,
@@ -111,3 +112,11 @@ def test_all_maps_are_turned_alike_and_every_way_comes() -> None:
         assert np.array_equal(first[..., 1], second)
         seen.add(second.tobytes())
     assert len(seen) == 8
+
+
+def test_flips_alone_are_the_four_ways_without_a_quarter_turn():
+    picture = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    rng = np.random.default_rng(0)
+    seen = {randomly_flipped([picture], rng)[0].tobytes() for _ in range(60)}
+    expected = (picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1])
+    assert seen == {np.ascontiguousarray(way).tobytes() for way in expected}

@@ -209,3 +209,22 @@ def test_it_trains_in_bfloat16():
     total.backward()
     assert torch.isfinite(total)
     assert set(parts) == {"charbonnier", "edge", "fft"}
+
+
+def test_a_stage_that_was_left_out_is_refused(tmp_path):
+    torch.save(aibnet(sub_decoders=1).state_dict(), tmp_path / "s.pth")
+    with pytest.raises(ConfigurationError, match="of what is frozen"):
+        task(aibnet(sub_decoders=3)).start(tmp_path / "s.pth")
+    assert "start anew" in task(aibnet(sub_decoders=2)).start(tmp_path / "s.pth")[0]
+
+
+def test_an_encoder_that_is_not_read_is_told(tmp_path):
+    torch.save(aibnet(sub_decoders=1).state_dict(), tmp_path / "s.pth")
+    lines = task(aibnet(sub_decoders=2), checkpoint="x.ckpt").start(tmp_path / "s.pth")
+    assert "not that of x.ckpt" in lines[-1]
+
+
+def test_another_kernel_size_is_told(tmp_path):
+    torch.save(ufpnet().state_dict(), tmp_path / "u.pth")
+    other = aibnet(UFPNet(8, *BLOCKS, kernel_size_px=7, estimator_width=4)).encoder
+    assert "kernel_size_px=5" in refusal(other, tmp_path / "u.pth")

@@ -15,7 +15,14 @@ from deblur_lab.data.samples import SampleKey, Scene, SceneSet, Source, Split
 from deblur_lab.data.sampling import EvaluationSampler, StreamSampler
 from deblur_lab.data.sources import PictureScenes
 from deblur_lab.data.synthetic import SyntheticScenes
-from deblur_lab.data.transforms import blur_aware_corner, crop, random_corner, randomly_turned, require_patch
+from deblur_lab.data.transforms import (
+    blur_aware_corner,
+    crop,
+    random_corner,
+    randomly_flipped,
+    randomly_turned,
+    require_patch,
+)
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import to_tensor
 from deblur_lab.ranges import Count, Natural, Seconds, Share
@@ -76,7 +83,7 @@ class TrainingPatches(Dataset[Sample]):
         seed: The seed.
         blur_crop_probability: See `transforms.blur_aware_corner`; not for scenes without a mask.
         blur_crop_share: Likewise.
-        augment: Whether patches are flipped and turned by quarters.
+        augment: Whether patches are flipped and turned by quarters; "flips": flipped alone.
         skip_unreadable: Whether another picture of the dataset, drawn from the same seed and key, stands in
             for one that cannot be used.
     """
@@ -89,7 +96,7 @@ class TrainingPatches(Dataset[Sample]):
         seed: int,
         blur_crop_probability: float = 0.5,
         blur_crop_share: float = 0.05,
-        augment: bool = True,
+        augment: bool | Literal["flips"] = True,
         skip_unreadable: bool = False,
     ) -> None:
         self.scenes = tuple(scenes)
@@ -145,7 +152,8 @@ class TrainingPatches(Dataset[Sample]):
             )
         maps = crop((scene.blurry, scene.sharp, mask), corner, self.patch_size)
         if self.augment:
-            maps = randomly_turned(maps, rng)
+            laid_out = randomly_flipped if self.augment == "flips" else randomly_turned
+            maps = laid_out(maps, rng)
         blurry, sharp, mask = maps
         return {
             "blurry": to_tensor(blurry),
@@ -220,7 +228,7 @@ class DeblurDataModule(L.LightningDataModule):
         seed: What order, patches and turns are drawn from.
         blur_crop_probability: How often a patch is centred on a blurred pixel, where there are masks.
         blur_crop_share: ... and only if more than this share of the picture is blurred.
-        augment: Whether patches are flipped and turned by quarters.
+        augment: Whether patches are flipped and turned by quarters; "flips": flipped alone.
         check_files: Whether all files are checked before anything else happens; `full` decodes every one,
             which finds damage in the middle of a JPEG.
 
@@ -241,7 +249,7 @@ class DeblurDataModule(L.LightningDataModule):
         seed: Natural = 0,
         blur_crop_probability: Share = 0.5,
         blur_crop_share: Share = 0.05,
-        augment: bool = True,
+        augment: bool | Literal["flips"] = True,
         check_files: bool | Literal["full"] = True,
     ) -> None:
         super().__init__()
@@ -333,7 +341,8 @@ class DeblurDataModule(L.LightningDataModule):
                 if local
                 else ""  # where all is blurred, everywhere
             )
-            turns = "flips and quarter turns" if self.augment else "not turned"
+            ways = {"flips": "flips", True: "flips and quarter turns", False: "not turned"}
+            turns = ways[self.augment]
             lines.append(f"patches of {self.patch_size} px, {self.batch_size} a step{mix}; {centred}{turns}")
             if self._unreadable:
                 lines.append(f"skipped, as data.skip_unreadable=true ({len(self._unreadable)}):")

@@ -92,3 +92,8 @@ def turned(maps: Sequence[NDArray[np.uint8]], way: int) -> list[NDArray[np.uint8
 def randomly_turned(maps: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> list[NDArray[np.uint8]]:
     """Each map in the same of the eight ways, all of equal probability: flips and quarter turns."""
     return turned(maps, int(rng.integers(8)))
+
+
+def randomly_flipped(maps: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+    """Each map flipped alike: left to right, upside down, both or neither, all of equal probability."""
+    return turned(maps, 2 * int(rng.integers(4)))

@@ -5,6 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from deblur_lab.errors import ConfigurationError
 from deblur_lab.models import UFPNet
 from deblur_lab.ranges import Natural, OpenShare
 from deblur_lab.tasks.base import RestorationTask
@@ -45,6 +46,18 @@ class KernelGuidedDeblurring(RestorationTask):
     def frozen_parts(self) -> Sequence[nn.Module]:
         """The kernel estimator and the flow."""
         return [self.net.kernel_extra, self.net.flow]
+
+    def check_start(self, init_from: str | None) -> None:
+        """Refuse to train with what was never trained.
+
+        Raises:
+            ConfigurationError: there is nothing to start from.
+        """
+        if init_from is None:
+            raise ConfigurationError(
+                "init_from is not set: name a checkpoint that holds a trained "
+                "the kernel estimator and its flow (model=ufpnet trains them in the stages before)"
+            )
 
     def loss_parts(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of the loss on a training batch, unweighted."""

@@ -1,5 +1,6 @@
 """Progressive training: one sub-decoder after the other, over a frozen encoder (AIBNet, section 3.4)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,9 +141,10 @@ class ProgressiveDeblurring(RestorationTask):
             ConfigurationError: there is nothing to start from.
         """
         lines = super().start(init_from)
-        if init_from is not None:
-            return lines
         encoder = cast(AIBNet, self.net).encoder
+        if init_from is not None:
+            named = self.encoder_start.checkpoint
+            return [*lines, *([f"its encoder is taken, and not that of {named}"] if named else [])]
         kind = type(encoder).__name__
         if self.encoder_start.checkpoint is None:
             trained = "which is not trained either" if self.encoder_start.stays else "which is trained too"
@@ -199,4 +201,7 @@ def _differing(encoder: NAFNet, own: Mapping[str, Tensor], weights: Mapping[str,
         return f"for that, give model.net.encoder._target_=deblur_lab.models.{kind}"
     if intro is not None and intro.ndim == 4 and len(intro) != encoder.width:
         return f"for that, give model.net.encoder.width={len(intro)}"
+    entries = len(weights.get("flow.base_dist_mean", ()))
+    if isinstance(encoder, UFPNet) and entries not in (0, encoder.kernel_size_px**2):
+        return f"for that, give model.net.encoder.kernel_size_px={math.isqrt(entries)}"
     return f"of {len(own)} tensors, {told}"

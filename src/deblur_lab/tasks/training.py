@@ -112,12 +112,23 @@ class TrainingTask(L.LightningModule):
 
         Raises:
             CheckpointError: a checkpoint cannot be read or does not fit.
-            ConfigurationError: something that it must start from was not given.
+            ConfigurationError: something that it must start from was not given, or a part that is frozen
+                would stay untrained.
         """
         self.check_start(None if init_from is None else str(init_from))
         if init_from is None:
             return []
         fresh = load_weights(self.net, read_checkpoint(init_from), init_from, in_part=True)
+        tensors = self.net.state_dict(keep_vars=True)
+        frozen = {
+            id(kept) for part in self.frozen_parts() for kept in part.state_dict(keep_vars=True).values()
+        }
+        lost = [name for name in fresh if id(tensors[name]) in frozen]
+        if lost:
+            raise ConfigurationError(
+                f"init_from={init_from} lacks {len(lost)} tensors of what is frozen "
+                f"({', '.join(lost[:3])}, ...), which would stay untrained: a stage before this was left out"
+            )
         anew = f"; {len(fresh)} tensors that it lacks start anew" if fresh else ""
         return [f"starting from {init_from}{anew}"]
 
@@ -128,6 +139,19 @@ class TrainingTask(L.LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
         self.log_dict({f"train/loss_{name}": part.detach() for name, part in parts.items()}, batch_size=count)
         return self.divergence.noted(loss, parts, batch.get("name", ()))
+
+    def on_validation_start(self) -> None:
+        """Lightning's; all processes score with the first one's statistics of norms, which are saved."""
+        self._share_buffers()
+
+    def on_test_start(self) -> None:
+        """Lightning's; as `on_validation_start`."""
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Lightning's; before gradients are clipped and the weights change. Logs the step's learning rate.
