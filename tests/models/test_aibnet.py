@@ -194,14 +194,21 @@ def test_a_ufpnet_as_encoder():
     torch.manual_seed(0)
     net = AIBNet(UFPNet(8, [1, 1], 1, [1, 1], kernel_size_px=5, estimator_width=8), 1, 1)
     nn.init.normal_(net.sub_decoders[0].ending.weight, std=0.1)
+    for name, parameter in net.encoder.named_parameters():
+        if name.endswith("beta"):  # at zero, kernels would change nothing
+            nn.init.ones_(parameter)
     blurry = image(5, 2, 3, 12, 16)
     seeds = torch.tensor([1, 2])
     net.eval()
     assert torch.equal(net(blurry), net(blurry))
     assert net(blurry, seeds).shape == blurry.shape
-    net.train()
+    assert torch.equal(net(blurry, seeds), net(blurry)), "no noise in evaluation"
+    net.encoder.train()  # alone: batch norms elsewhere would tell one batch from another as well
     noisy = net(blurry, seeds)
     assert torch.isfinite(noisy).all()
+    assert torch.equal(noisy, net(blurry, seeds))
+    assert not torch.equal(noisy, net(blurry, seeds + 1))
+    assert not torch.equal(noisy, net(blurry))
 
 
 def test_tlc_reaches_every_scale_of_every_sub_decoder():
