@@ -303,3 +303,11 @@ def test_patches_too_small_for_the_kernels_are_refused():
     with pytest.raises(ConfigurationError, match=r"data\.patch_size=9: at least 10"):
         task(KernelEstimation).check_patch(9, 9)
     task(KernelEstimation).check_patch(10, 10)
+
+
+@pytest.mark.parametrize("kind", [KernelEstimation, KernelGuidedDeblurring])
+def test_what_must_have_been_trained_before_is_asked_for(kind):
+    with pytest.raises(ConfigurationError, match=r"init_from is not set.* UFPNet whose flow"):
+        task(kind).check_start(None)
+    task(kind).check_start("flow.ckpt")
+    task(FlowPrior).check_start(None)

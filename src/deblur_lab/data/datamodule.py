@@ -69,6 +69,27 @@ def plan_batches(batch_size: int, micro_batch_size: int | None, world_size: int)
     return micro, share // micro
 
 
+def planned(
+    trainer: L.Trainer | None, batch_size: int, micro_batch_size: int | None
+) -> tuple[L.Trainer, int, int]:
+    """The trainer that a module of data is attached to, and what `plan_batches` says for it.
+
+    Raises:
+        ConfigurationError: The batch cannot be shared out, or the trainer does not fit it.
+    """
+    assert trainer is not None, "Lightning attaches the trainer"
+    micro, accumulation = plan_batches(batch_size, micro_batch_size, trainer.world_size)
+    if trainer.accumulate_grad_batches != accumulation:
+        raise ConfigurationError(
+            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}, but "
+            f"data.batch_size={batch_size} on {trainer.world_size} device(s), {micro} at a time, "
+            f"needs {accumulation}"
+        )
+    if trainer.max_steps < 1:
+        raise ConfigurationError(f"trainer.max_steps={trainer.max_steps}: give the number of steps to train")
+    return trainer, micro, accumulation
+
+
 class TrainingPatches(Dataset[Sample]):
     """Patches of scenes, each a function of the seed and of its key alone.
 
@@ -367,19 +388,7 @@ class DeblurDataModule(L.LightningDataModule):
         Raises:
             ConfigurationError: The batch cannot be shared out, or the trainer does not fit it.
         """
-        trainer = self.trainer
-        assert trainer is not None, "Lightning attaches the trainer"
-        micro, accumulation = plan_batches(self.batch_size, self.micro_batch_size, trainer.world_size)
-        if trainer.accumulate_grad_batches != accumulation:
-            raise ConfigurationError(
-                f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}, but "
-                f"data.batch_size={self.batch_size} on {trainer.world_size} device(s), {micro} at a time, "
-                f"needs {accumulation}"
-            )
-        if trainer.max_steps < 1:
-            raise ConfigurationError(
-                f"trainer.max_steps={trainer.max_steps}: give the number of steps to train"
-            )
+        trainer, micro, accumulation = planned(self.trainer, self.batch_size, self.micro_batch_size)
         sets = self._scenes["train"]
         sampler = StreamSampler(
             [len(scenes) for scenes in sets],

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from deblur_lab.data.datamodule import plan_batches
+from deblur_lab.data.datamodule import planned
 from deblur_lab.data.loading import Sample, SampleLoader
 from deblur_lab.data.samples import Split
 from deblur_lab.errors import ConfigurationError
@@ -335,19 +335,7 @@ class MotionKernels(L.LightningDataModule):
         Raises:
             ConfigurationError: the batch cannot be shared out, or the trainer does not fit it.
         """
-        trainer = self.trainer
-        assert trainer is not None, "Lightning attaches the trainer"
-        micro, accumulation = plan_batches(self.batch_size, self.micro_batch_size, trainer.world_size)
-        if trainer.accumulate_grad_batches != accumulation:
-            raise ConfigurationError(
-                f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}, but a batch of "
-                f"{self.batch_size} kernels on {trainer.world_size} device(s), {micro} at a time, needs "
-                f"{accumulation}"
-            )
-        if trainer.max_steps < 1:
-            raise ConfigurationError(
-                f"trainer.max_steps={trainer.max_steps}: give the number of steps to train"
-            )
+        trainer, micro, accumulation = planned(self.trainer, self.batch_size, self.micro_batch_size)
         sampler = _NumberSampler(
             micro,
             trainer.global_rank,

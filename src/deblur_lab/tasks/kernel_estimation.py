@@ -79,6 +79,7 @@ class KernelEstimation(TrainingTask):
     """
 
     restores: ClassVar[bool] = False
+    needs: ClassVar[str | None] = "flow"
     monitor: ClassVar[tuple[str, Literal["max", "min"]]] = ("val/reblurred_psnr_db", "max")
 
     net: UFPNet
@@ -106,18 +107,6 @@ class KernelEstimation(TrainingTask):
     def frozen_parts(self) -> Sequence[nn.Module]:
         """All but the estimator."""
         return [part for part in self.net.children() if part is not self.net.kernel_extra]
-
-    def check_start(self, init_from: str | None) -> None:
-        """Refuse to train with what was never trained.
-
-        Raises:
-            ConfigurationError: there is nothing to start from.
-        """
-        if init_from is None:
-            raise ConfigurationError(
-                "init_from is not set: name a checkpoint that holds a trained "
-                "the flow (model=ufpnet trains it in the stage before)"
-            )
 
     def check_patch(self, height_px: int, width_px: int) -> None:
         """Refuse patches of which nothing would be left to judge.

@@ -1,11 +1,10 @@
 """UFPNet's deblurring network, guided by kernels whose estimator and prior are fixed."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from deblur_lab.errors import ConfigurationError
 from deblur_lab.models import UFPNet
 from deblur_lab.ranges import Natural, OpenShare
 from deblur_lab.tasks.base import RestorationTask
@@ -30,6 +29,7 @@ class KernelGuidedDeblurring(RestorationTask):
     """
 
     net: UFPNet
+    needs: ClassVar[str | None] = "flow and kernel estimator"
 
     def __init__(
         self,
@@ -46,18 +46,6 @@ class KernelGuidedDeblurring(RestorationTask):
     def frozen_parts(self) -> Sequence[nn.Module]:
         """The kernel estimator and the flow."""
         return [self.net.kernel_extra, self.net.flow]
-
-    def check_start(self, init_from: str | None) -> None:
-        """Refuse to train with what was never trained.
-
-        Raises:
-            ConfigurationError: there is nothing to start from.
-        """
-        if init_from is None:
-            raise ConfigurationError(
-                "init_from is not set: name a checkpoint that holds a trained "
-                "the kernel estimator and its flow (model=ufpnet trains them in the stages before)"
-            )
 
     def loss_parts(self, batch: Batch) -> dict[str, Tensor]:
         """The parts of the loss on a training batch, unweighted."""

@@ -36,10 +36,12 @@ class TrainingTask(L.LightningModule):
     Attributes:
         restores: whether it is pictures that are restored, and can be scored by their datasets' protocols.
         monitor: by which logged value the best checkpoint is found, and whether more or less of it is better.
+        needs: what of the network must have been trained before; None: nothing.
     """
 
     restores: ClassVar[bool] = False
     monitor: ClassVar[tuple[str, Literal["max", "min"]]]
+    needs: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -100,6 +102,11 @@ class TrainingTask(L.LightningModule):
         Raises:
             ConfigurationError: it has not.
         """
+        if self.needs is not None and init_from is None:
+            raise ConfigurationError(
+                f"init_from is not set: name a checkpoint of a {type(self.net).__name__} whose {self.needs} "
+                "was trained, in the stage before this one"
+            )
 
     def start(self, init_from: Path | None) -> list[str]:
         """Fill the network with what a new training starts from.
