@@ -10,7 +10,7 @@ from deblur_lab.finished_runs import find_runs
 from deblur_lab.models import NAFNet
 from deblur_lab.stage_folders import stage_held
 from deblur_lab.stage_table import cells_of, means_of, print_rows, row_of, write_rows
-from deblur_lab.stages import Stage, shape_faults, stages_of
+from deblur_lab.stages import Stage, shape_faults, stages_of, unheard
 from deblur_lab.writing import write_json
 
 WANDB = "deblur_lab.dashboards.WeightsAndBiases"
@@ -213,3 +213,34 @@ def test_the_stage_that_a_checkpoint_is_the_result_of_is_known_by_its_tensors(tm
     assert held(3, each) is None  # the last: there is nothing left to train
     assert held(1, each, width=8) is None
     assert held(2, stages(a=2, b=2, c=3)) is None  # which of the two?
+
+
+# What a stage has left, by its name; what is typed in vain
+
+
+def of_stages(**own):
+    return OmegaConf.create(
+        {
+            "output": "runs/x",
+            "init_from": None,
+            "model": {"start": "${output}/stages/deep/checkpoints/last.ckpt"},
+            "trainer": {"max_steps": 1},
+            "stages": own,
+        }
+    )
+
+
+def test_what_a_stage_has_left_is_found_by_its_name():
+    steps = {"trainer": {"max_steps": 2}}
+    (*_, last) = stages_of(of_stages(shallow=steps, deep=steps, deeper=steps))
+    assert last.config.model.start == "runs/x/stages/2-deep/checkpoints/last.ckpt"
+    (*_, last) = stages_of(of_stages(deep=steps, deeper=steps))
+    assert last.config.model.start == "runs/x/stages/1-deep/checkpoints/last.ckpt"
+    assert "stages.deep is left out" in shape_faults(of_stages(shallow=steps))[0]
+
+
+def test_what_every_stage_sets_for_itself_is_not_typed_for_all():
+    steps = {"trainer": {"max_steps": 2}}
+    (told,) = unheard(of_stages(shallow=steps, deep=steps), ["trainer.max_steps=3", "output=runs/x"])
+    assert "stages.shallow.trainer.max_steps, stages.deep.trainer.max_steps" in told
+    assert unheard(of_stages(shallow=steps, deep={}), ["trainer.max_steps=3"]) == []

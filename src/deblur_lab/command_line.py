@@ -244,6 +244,10 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> tuple[l
                 from deblur_lab.checks import command_faults
 
                 found += composer.place(command_faults(command, config), fitting)
+                if not found and command == "train" and config.stages:
+                    from deblur_lab.stages import unheard
+
+                    found += unheard(config, composer.typed(job))
             if flags.package and OmegaConf.select(config, flags.package) is None:
                 found.append(f"--package {flags.package}: there is no such part of the configuration")
         if flags.multirun and not found:

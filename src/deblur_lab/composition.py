@@ -333,6 +333,8 @@ class Composer:
         return f"{typed}: {brief(error)}"
 
     def _unknown(self, key: str, config: DictConfig) -> str:
+        if key.startswith(f"{experiments.GROUP}/"):
+            return f"there is no setting {key}: experiments are chosen by {key.replace('/', '=', 1)}/NAME"
         if (self._command, key) in _ELSEWHERE:
             return f"there is no setting {key} in {self._command}: {_ELSEWHERE[self._command, key]}"
         return unknown_setting(key, config)

@@ -83,7 +83,10 @@ def _read(folder: Path) -> Run:
     if stages and not results:  # not done yet, or it restores no pictures
         scores = {"results": []}
     text, settings = _configuration(folder / "config.yaml")
-    pictures = sorted((folder / "pictures").glob("*.png"))
+    # NAME.png, which shows what was restored, before NAME.features.png and others.
+    pictures = sorted(
+        (folder / "pictures").glob("*.png"), key=lambda path: (path.stem.split(".")[0], len(path.stem), path)
+    )
     return Run(folder, scores, _curves(folder / "metrics.csv"), pictures, text, settings, stages)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from deblur_lab.comparison import Comparison, Row, Spread, measure_of
 from deblur_lab.console import SCORE_TITLES
 from deblur_lab.finished_runs import Run
-from deblur_lab.stage_table import cells_of
+from deblur_lab.stage_table import BRIEF, brief_cells
 
 # Of more settings than these, a table has one column for all.
 _SETTING_COLUMNS = 4
@@ -141,8 +141,8 @@ def stage_table(run: Run) -> Table | None:
     """What each stage of a training took and reached; None if it was none in stages."""
     if not run.stages:
         return None
-    heading, rows = cells_of(run.stages)
-    return Table(heading, rows, title=f"stages of {run.name}")
+    rows = [[cell.replace("\n", ", ") for cell in row] for row in brief_cells(run.stages)]
+    return Table(BRIEF, rows, title=f"stages of {run.name}")
 
 
 def _seeds(row: Row) -> str:

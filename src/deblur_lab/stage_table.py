@@ -23,6 +23,9 @@ TITLES = {
 }
 
 
+BRIEF = ("stage", "steps", "trained (M)", "GiB", "time", "test")
+
+
 def row_of(
     stage: str | None,
     steps: int,
@@ -119,16 +122,23 @@ def print_rows(rows: Sequence[Row], title: str) -> None:
     Memory is that of the training steps, time that of the training.
     """
     table = Table(title=title)
-    table.add_column("stage", no_wrap=True)
-    for heading in ("steps", "trained (M)", "GiB", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("test")
+    for heading in BRIEF:
+        right = heading not in ("stage", "test")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "test")
+    for row in brief_cells(rows):
+        table.add_row(*row)
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def brief_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The table as text, under the headings of `BRIEF`."""
+    cells = []
     for row in rows:
         sizes = [_shown(name, row.get(name)) for name in ("trained_parameters", "parameters")]
         memory = _shown("peak_memory_bytes", row.get("peak_memory_bytes"))
-        cells = (str(row["steps"]), " of ".join(sizes), memory, duration(row["seconds"]))
-        table.add_row(str(row["stage"]), *cells, _results(row["results"]))
-    Console(highlight=False, soft_wrap=True).print(table)
+        took = [str(row["steps"]), " of ".join(sizes), memory, duration(row["seconds"])]
+        cells.append([str(row["stage"]), *took, _results(row["results"])])
+    return cells
 
 
 def _results(results: Mapping[str, float]) -> str:

@@ -26,6 +26,8 @@ SETTINGS = (
 )
 _NAME = re.compile(r"[A-Za-z]\w*")
 _OUTPUT = "${output}"
+# What a stage has left, by its name: stages that are left out change the numbers of folders.
+_OF_STAGE = re.compile(r"(\$\{output\}/stages/)([A-Za-z]\w*)(?=/)")
 _WANDB = "deblur_lab.dashboards.WeightsAndBiases"
 # A fault begins with the key that it is about.
 _KEY = re.compile(r"(there is no setting )?([a-z_]\w*(?:\.\w+|\[\d+\])*)")
@@ -119,6 +121,13 @@ def shape_faults(config: DictConfig) -> list[str]:
             found.append(f"{STAGES}.{name}={shown(own)}: settings are expected, as trainer.max_steps")
         else:
             found += [_no_setting(str(name), str(key), config) for key in own or {} if key not in SETTINGS]
+    if not found:
+        left_out = [name for name in _named(_plain(config)) if name not in stages]
+        found += [
+            f"{STAGES}.{name} is left out, but what it leads to is needed: {_OUTPUT}/{STAGES}/{name}/... is "
+            "referred to; give another file in its place"
+            for name in dict.fromkeys(left_out)
+        ]
     first = next(iter(stages), None)
     if not found and config.get("init_from") is not None and "init_from" in (stages[first] or {}):
         found.append(
@@ -154,7 +163,10 @@ def stages_of(config: DictConfig) -> list[Stage]:
     for number, (name, settings) in enumerate(every.items(), start=1):
         own = settings or {}
         merged = _merged(base, own)
-        stage = Stage(str(name), number, len(every), folder, own, OmegaConf.create(merged))
+        folders = {str(one): f"{place}-{one}" for place, one in enumerate(every, start=1)}
+        stage = Stage(
+            str(name), number, len(every), folder, own, OmegaConf.create(_numbered(merged, folders))
+        )
         if stages and "init_from" not in own:
             before = stages[-1].folder.name
             stage.config.init_from = f"{_OUTPUT}/{STAGES}/{before}/checkpoints/last.ckpt"
@@ -177,6 +189,43 @@ def _merged(below: Any, above: Any) -> Any:  # noqa: ANN401 - any node
     if "_target_" in above and below.get("_target_") not in (None, above["_target_"]):
         return above
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+
+
+def _named(node: Any) -> list[str]:  # noqa: ANN401 - any node
+    """The stages whose files are referred to."""
+    if isinstance(node, Mapping):
+        return [name for value in node.values() for name in _named(value)]
+    if isinstance(node, list):
+        return [name for value in node for name in _named(value)]
+    return [found[1] for found in _OF_STAGE.findall(node)] if isinstance(node, str) else []
+
+
+def _numbered(node: Any, folders: Mapping[str, str]) -> Any:  # noqa: ANN401 - any node
+    """A node in which a stage's folder is called by its name, as it is called on the disk."""
+    if isinstance(node, Mapping):
+        return {key: _numbered(value, folders) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_numbered(value, folders) for value in node]
+    if isinstance(node, str):
+        return _OF_STAGE.sub(lambda found: found[1] + folders.get(found[2], found[2]), node)
+    return node
+
+
+def unheard(config: DictConfig, typed: Sequence[str]) -> list[str]:
+    """Settings that were typed for all stages, but that every stage sets for itself, one line each.
+
+    Args:
+        config: the whole training's, without faults of `shape_faults`.
+        typed: as on the command line.
+    """
+    stages = stages_of(config)
+    keys = [setting.lstrip("+~").partition("=")[0] for setting in typed]
+    found = []
+    for key in keys:
+        mine = [stage.typed(key) for stage in stages]
+        if mine and "." in key and all(name != key for name in mine):
+            found.append(f"{key}= has no effect, as every stage sets its own: give {', '.join(mine)}")
+    return found
 
 
 def _loggers(node: Any, stage: Stage) -> Any:  # noqa: ANN401 - any node

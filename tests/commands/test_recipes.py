@@ -135,7 +135,9 @@ def prior_kernels_and_net(made_once) -> Path:
     """The folder of a UFPNet from nothing."""
 
     def fill(folder: Path) -> None:
-        typed = latest("model=ufpnet", *SCENES, *UFPNET, "output=run")
+        # What every stage sets for itself is not typed for all.
+        shared = [key for key in SCENES if not key.startswith(("data.batch_size", "trainer.max_steps"))]
+        typed = latest("model=ufpnet", *shared, *UFPNET, "output=run")
         assert train(*typed, cwd=folder).succeeded().stderr == ""
 
     return made_once("recipes-ufpnet", fill) / "run"

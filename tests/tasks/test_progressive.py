@@ -228,3 +228,23 @@ def test_another_kernel_size_is_told(tmp_path):
     torch.save(ufpnet().state_dict(), tmp_path / "u.pth")
     other = aibnet(UFPNet(8, *BLOCKS, kernel_size_px=7, estimator_width=4)).encoder
     assert "kernel_size_px=5" in refusal(other, tmp_path / "u.pth")
+
+
+def test_all_sizes_of_an_encoder_that_differ_are_told_at_once(tmp_path):
+    torch.save(UFPNet(16, [1, 1, 2], 1, [1, 1, 1], 7, 8).state_dict(), tmp_path / "u.pth")
+    told = refusal(aibnet(ufpnet()).encoder, tmp_path / "u.pth")
+    for setting in (
+        "model.net.encoder.width=16",
+        "'model.net.encoder.encoder_blocks=[1,1,2]'",
+        "'model.net.encoder.decoder_blocks=[1,1,1]'",
+        "+model.net.encoder.kernel_size_px=7",
+        "+model.net.encoder.estimator_width=8",
+    ):
+        assert setting in told
+
+
+def test_a_stage_in_which_the_encoder_was_not_trained_is_refused(tmp_path):
+    record = {"config": {"model": {"_target_": "deblur_lab.tasks.FlowPrior"}}}
+    state = {f"net.{name}": value for name, value in ufpnet().state_dict().items()}
+    torch.save({"state_dict": state, "deblur_lab": record}, tmp_path / "flow.ckpt")
+    assert "not trained yet" in refusal(aibnet(ufpnet()).encoder, tmp_path / "flow.ckpt")

@@ -210,20 +210,7 @@ def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
             f"it {looks_like(checkpoint)}; a NAFNet, M2AENet or UFPNet, which are known, would have "
             f"{' and '.join(wanted) or 'an intro.weight of four dimensions'}"
         )
-    blocks: dict[str, set[str]] = {}
-    levels = set()
-    for key in weights:
-        if found := _BLOCK.match(key):
-            blocks.setdefault(found[1], set()).add(found[2])
-        if found := _LEVEL.match(key):
-            levels.add(found[1])
-    # Counted, and not taken from the highest number, which a damaged or hostile file may make up.
-    sizes = (
-        len(intro),
-        [len(blocks.get(f"encoders.{level}", ())) for level in range(len(levels))],
-        len(blocks.get("middle_blks", ())),
-        [len(blocks.get(f"decoders.{level}", ())) for level in range(len(levels))],
-    )
+    sizes = _sizes(weights, len(intro))
     motion = _stages(weights, "analyzers")
     masks = _stages(weights, "mask_predictors")
     net: NAFNet
@@ -244,11 +231,59 @@ def _refuse_misfits(net: NAFNet, weights: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"it {looks_like(weights)}, but of its {len(own)} tensors, {told}")
 
 
-def _ufpnet(weights: Mapping[str, Tensor], sizes: Sizes) -> UFPNet:
+def _sizes(weights: Mapping[str, Tensor], width: int) -> Sizes:
+    """Width, and blocks of the encoder's stages, the middle and the decoder's stages."""
+    blocks: dict[str, set[str]] = {}
+    levels = set()
+    for key in weights:
+        if found := _BLOCK.match(key):
+            blocks.setdefault(found[1], set()).add(found[2])
+        if found := _LEVEL.match(key):
+            levels.add(found[1])
+    # Counted, and not taken from the highest number, which a damaged or hostile file may make up.
+    return (
+        width,
+        [len(blocks.get(f"encoders.{level}", ())) for level in range(len(levels))],
+        len(blocks.get("middle_blks", ())),
+        [len(blocks.get(f"decoders.{level}", ())) for level in range(len(levels))],
+    )
+
+
+def encoder_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a UFPNet or NAFNet that tell its size, as far as the weights of one tell them.
+
+    Args:
+        checkpoint: what the file holds.
+
+    Returns:
+        By name; empty if the weights are of neither.
+    """
+    weights = weights_of(checkpoint)
+    intro = weights.get("intro.weight")
+    if intro is None or intro.ndim != 4 or not _is_nafnet(weights):
+        return {}
+    width, encoder_blocks, middle_blocks, decoder_blocks = _sizes(weights, len(intro))
+    found = {
+        "width": width,
+        "encoder_blocks": encoder_blocks,
+        "middle_blocks": middle_blocks,
+        "decoder_blocks": decoder_blocks,
+    }
+    if _is_ufpnet(weights):
+        found["kernel_size_px"], found["estimator_width"] = _estimator_sizes(weights)
+    return found
+
+
+def _estimator_sizes(weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Side of the kernels, and width of what estimates them."""
     head = weights.get("kernel_extra.Encoding_Block1.Conv_head.weight")
     down = weights.get("kernel_down.0.weight")
     kernel_size_px = 19 if down is None or not down.ndim else math.isqrt(len(down))
-    estimator_width = 64 if head is None or not head.ndim else len(head)
+    return kernel_size_px, 64 if head is None or not head.ndim else len(head)
+
+
+def _ufpnet(weights: Mapping[str, Tensor], sizes: Sizes) -> UFPNet:
+    kernel_size_px, estimator_width = _estimator_sizes(weights)
     try:
         return UFPNet(*sizes, kernel_size_px=kernel_size_px, estimator_width=estimator_width)
     except ConfigurationError as error:

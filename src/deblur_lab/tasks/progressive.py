@@ -1,25 +1,31 @@
 """Progressive training: one sub-decoder after the other, over a frozen encoder (AIBNet, section 3.4)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from deblur_lab.checkpoints import read_checkpoint
+from deblur_lab.checkpoints import RECORD_KEY, read_checkpoint
 from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.images import quoted
 from deblur_lab.losses import ReconstructionLoss
 from deblur_lab.models import AIBNet, NAFNet, UFPNet
-from deblur_lab.models.published import describe_misfits, looks_like, weights_of_encoder
+from deblur_lab.models.published import (
+    describe_misfits,
+    encoder_settings,
+    looks_like,
+    weights_of_encoder,
+)
 from deblur_lab.ranges import Natural, OpenShare
 from deblur_lab.tasks.base import RestorationTask
 from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory
 
 _KEY = "model.encoder.checkpoint"
+# The stages of UFPNet's training that leave its encoder as it was made.
+_NO_ENCODERS = ("FlowPrior", "KernelEstimation")
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ class ProgressiveDeblurring(RestorationTask):
                 f"{_KEY} is not set: AIBNet would start from an untrained {kind}. Name a checkpoint: the "
                 f"released one, or train your own by `python -m deblur_lab.train model={kind.lower()} "
                 "data=...`; or say model.encoder.untrained=true to train the encoder from nothing with the "
-                "first sub-decoder"
+                "first sub-decoder. To try it out: experiment=aibnet/small, or aibnet/from_nothing"
             )
         count = len(net.sub_decoders)
         if self.trained == "last" and count > 1:
@@ -179,29 +185,60 @@ def fill_encoder(encoder: NAFNet, path: Path) -> None:
         checkpoint = read_checkpoint(path)
     except CheckpointError as error:
         raise CheckpointError(f"{_KEY}: {error}") from error
+    kind = str(_recorded_task(checkpoint)).rpartition(".")[2]
+    if kind in _NO_ENCODERS:
+        raise CheckpointError(
+            f"{_KEY}={quoted(path)} is of a stage of UFPNet's training ({kind}) in which the encoder was not "
+            "trained yet: name that of the whole, or of its last stage"
+        )
     weights = weights_of_encoder(checkpoint)
     own = encoder.state_dict()
-    told = _differing(encoder, own, weights)
+    told = describe_misfits(own, weights)
     if told:
+        remedy = _remedy(encoder, encoder_settings(checkpoint))
         expected = f"a {type(encoder).__name__} of width {encoder.width}"
-        found = looks_like(checkpoint)
-        raise CheckpointError(f"{_KEY}={quoted(path)}: {expected} is expected, and the file {found}: {told}")
+        raise CheckpointError(
+            f"{_KEY}={quoted(path)}: {expected} is expected, and the file {looks_like(checkpoint)}: "
+            f"{remedy or f'of {len(own)} tensors, {told}'}"
+        )
     encoder.load_state_dict(weights)
 
 
-def _differing(encoder: NAFNet, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """What does not fit, and what to do about it; empty if all fits."""
-    told = describe_misfits(own, weights)
-    if not told:
+def _recorded_task(checkpoint: Mapping[str, Any]) -> object:
+    """The class that trained a checkpoint of ours; None if the file does not say."""
+    node: object = checkpoint
+    for key in (RECORD_KEY, "config", "model", "_target_"):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def _remedy(encoder: NAFNet, found: Mapping[str, object]) -> str:
+    """The settings by which the encoder becomes the one in the file; empty if that does not help."""
+    is_guided = "kernel_size_px" in found
+    settings = []
+    if isinstance(encoder, UFPNet) != is_guided:
+        settings.append(f"_target_=deblur_lab.models.{'UFPNet' if is_guided else 'NAFNet'}")
+    stages = [encoder.encoders[level] for level in range(encoder.levels)]
+    now: dict[str, object] = {
+        "width": encoder.width,
+        "encoder_blocks": [len(list(stage.children())) for stage in stages],
+        "middle_blocks": len(list(encoder.middle_blks.children())),
+    }
+    if isinstance(encoder, UFPNet):
+        now["kernel_size_px"] = encoder.kernel_size_px
+        now["estimator_width"] = encoder.kernel_extra.width
+    else:
+        now |= {"kernel_size_px": 19, "estimator_width": 64}  # UFPNet's own
+    for name, value in now.items():
+        there = found.get(name, value)
+        if there != value:
+            settings.append(f"{name}={str(there).replace(' ', '')}")
+            if name == "encoder_blocks" and isinstance(there, list) and len(there) != encoder.levels:
+                settings.append(f"decoder_blocks={str([1] * len(there)).replace(' ', '')}")
+    if not found or not settings:
         return ""
-    intro = weights.get("intro.weight")
-    is_guided = any(name.startswith("kernel_extra.") for name in weights)
-    if intro is not None and isinstance(encoder, UFPNet) != is_guided:
-        kind = "UFPNet" if is_guided else "NAFNet"
-        return f"for that, give model.net.encoder._target_=deblur_lab.models.{kind}"
-    if intro is not None and intro.ndim == 4 and len(intro) != encoder.width:
-        return f"for that, give model.net.encoder.width={len(intro)}"
-    entries = len(weights.get("flow.base_dist_mean", ()))
-    if isinstance(encoder, UFPNet) and entries not in (0, encoder.kernel_size_px**2):
-        return f"for that, give model.net.encoder.kernel_size_px={math.isqrt(entries)}"
-    return f"of {len(own)} tensors, {told}"
+    typed = [
+        f"{'+' if part.startswith(('kernel', 'estimator')) else ''}model.net.encoder.{part}"
+        for part in settings
+    ]
+    return "for that, give " + " ".join(f"'{part}'" if "[" in part else part for part in typed)
