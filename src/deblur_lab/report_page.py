@@ -46,8 +46,8 @@ def page(runs: Sequence[Run], comparisons: Sequence[Comparison], pictures: int) 
     """
     sections = [_across(comparison) for comparison in comparisons]
     for run in runs:
-        sections += [_section(run, result, pictures) for result in run.scores["results"]]
         sections += _stages(run)
+        sections += [_section(run, result, pictures) for result in run.scores["results"]]
     return _PAGE.replace("@BODY@", "\n".join(sections))
 
 
