@@ -100,6 +100,8 @@ def begin(stages: Sequence[Stage], init_from: str | None, trusted: tuple[str, ..
         return
     require_space(held.whole, path.stat().st_size, "the checkpoint to begin with and others")
     # The marker first: a checkpoint without it would be one that the stage itself has reached.
+    with writing(marker):
+        marker.parent.mkdir(parents=True, exist_ok=True)
     write_json(marker, {"init_from": str(path)})
     _place(path, _last(held), by_link=False)
     say(f"{path} is what {held.title} leads to: it is not trained again")
