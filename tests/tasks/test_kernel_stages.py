@@ -20,7 +20,7 @@ from deblur_lab.models import UFPNet
 from deblur_lab.ops.pixel_kernels import convolve_per_pixel, normalise_kernels
 from deblur_lab.tasks import FlowPrior, KernelEstimation, KernelGuidedDeblurring, warmup_cosine
 from deblur_lab.tasks.kernel_estimation import _light, _stored, psnr_db
-from deblur_lab.tasks.sums import summed
+from deblur_lab.tasks.measuring import summed
 
 SIDE = 5
 

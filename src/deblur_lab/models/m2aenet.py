@@ -6,7 +6,6 @@ Sections and equations are those of the paper.
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from deblur_lab.models.nafnet import NAFNet
 from deblur_lab.models.trajectories import QuadraticTrajectory, Trajectory
 from deblur_lab.ops.deformable import MotionPlan, kernel_grid, plan_motion
 from deblur_lab.ops.pruning import MaskPlan, dilate, plan_mask
+from deblur_lab.ops.seeding import generator
 from deblur_lab.ranges import Count, Natural, Share
 
 KERNEL_INSTANTS = 9
@@ -190,7 +190,7 @@ class M2AENet(NAFNet):
             raise ValueError(f"the mask must have the shape {expected}, but has {tuple(mask.shape)}")
         generators = None
         if self.training and noise_seeds is not None:
-            generators = [_generator(seed) for seed in noise_seeds.tolist()]
+            generators = [generator(seed) for seed in noise_seeds.tolist()]
         padded = self.pad(blurry)
         features = self.intro(padded)
         skips, stages = [], []
@@ -358,12 +358,6 @@ def _share(masks: Sequence[Tensor]) -> Tensor | None:
 def _blurred(logits: Tensor) -> Tensor:
     """Return the probability of blur, (B, 1, H, W), from the logits of both classes."""
     return logits.softmax(dim=1)[:, :1]
-
-
-def _generator(seed: int) -> torch.Generator:
-    # PyTorch's generator on the CPU looks at the lower 32 bits only: hash all 64 into them.
-    state = np.random.SeedSequence(seed % 2**64).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
 
 
 def _logistic_noise(logits: Tensor, generators: list[torch.Generator] | None) -> Tensor:

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from deblur_lab.models.kernel_estimator import MULTIPLE, KernelEstimator
 from deblur_lab.models.layers import NAFBlock
 from deblur_lab.models.motion_flow import MotionFlow, pixels_at_once
 from deblur_lab.models.nafnet import NAFNet
+from deblur_lab.ops.seeding import generator
 from deblur_lab.ranges import Count, Natural
 
 Noise = Callable[[Tensor], Tensor]
@@ -273,10 +273,8 @@ def _code(logits: Tensor) -> Tensor:
 
 def _seeded(seed: int, device: torch.device) -> Noise:
     """What draws a sample's noise, on its device."""
-    # PyTorch's generator on the CPU looks at the lower 32 bits only: hash all 64 into them.
-    state = np.random.SeedSequence(seed % 2**64).generate_state(1)
-    generator = torch.Generator(device).manual_seed(int(state[0]))
-    return lambda code: torch.randn(code.shape, generator=generator, device=code.device, dtype=code.dtype)
+    own = generator(seed, device)
+    return lambda code: torch.randn(code.shape, generator=own, device=code.device, dtype=code.dtype)
 
 
 def _reflect(pictures: Tensor, missing: int, *, across: bool) -> Tensor:

@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.metrics.functional import weighted_psnr
+from deblur_lab.metrics.protocols import PSNR_LIMIT_DB
 from deblur_lab.models import UFPNet
 from deblur_lab.ops.pixel_kernels import convolve_per_pixel, normalise_kernels
+from deblur_lab.ops.seeding import generator
 from deblur_lab.ranges import Natural, Weight
 from deblur_lab.tasks.base import RestorationLoss
-from deblur_lab.tasks.sums import summed
-from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory, TrainingTask
+from deblur_lab.tasks.measuring import MeasuringTask
+from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory
 
 _MEASURES = (
     "reblurred_psnr_db",
@@ -27,7 +29,7 @@ _LEAST_SIGMA = 1e-4  # whose logarithm is taken
 _FARTHEST = 4.0  # beyond which one normal number in 16,000 lies
 
 
-class KernelEstimation(TrainingTask):
+class KernelEstimation(MeasuringTask):
     """Trains the kernel estimator of a UFPNet, through its flow, which is fixed; nothing else of it changes.
 
     Fang et al. 2023, section 3.3: the sharp picture, each pixel convolved with its kernel, is to be the
@@ -63,8 +65,6 @@ class KernelEstimation(TrainingTask):
     - ``reblurred_weighted_psnr_db``, ``uniform_weighted_psnr_db``, ``sharp_weighted_psnr_db``: the same where
       the picture is blurred, of pictures whose masks are known.
 
-    With several datasets the first one's have these names, others' begin with ``<dataset>_``.
-
     Args:
         net: a UFPNet, whose flow is trained (`FlowPrior`).
         loss: of (reblurred, blurry), by parts.
@@ -78,7 +78,6 @@ class KernelEstimation(TrainingTask):
         max_skipped_steps: as in `TrainingTask`.
     """
 
-    restores: ClassVar[bool] = False
     needs: ClassVar[str | None] = "flow"
     monitor: ClassVar[tuple[str, Literal["max", "min"]]] = ("val/reblurred_psnr_db", "max")
 
@@ -101,8 +100,6 @@ class KernelEstimation(TrainingTask):
         self.doubt = doubt
         self.outliers = outliers
         self.in_light = in_light
-        self._sums: dict[int, Tensor] = {}
-        self._batches = 0
 
     def frozen_parts(self) -> Sequence[nn.Module]:
         """All but the estimator."""
@@ -154,29 +151,18 @@ class KernelEstimation(TrainingTask):
         total = total + self.doubt * information + self.outliers * excess
         return total, {**parts, "doubt": information, "outliers": excess}
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Lightning's; adds up what the measures are made of."""
-        self._add(batch, dataloader_idx)
+    def no_sums(self) -> Tensor:
+        """A row a measure: the sum over the pictures, and of how many."""
+        return torch.zeros(len(_MEASURES), 2, dtype=torch.float64)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Lightning's; adds up what the measures are made of."""
-        self._add(batch, dataloader_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Lightning's; logs ``val/<measure>``."""
-        self._log("val", [int(number) for number in self.trainer.num_val_batches])
-
-    def on_test_epoch_end(self) -> None:
-        """Lightning's; logs ``test/<measure>``."""
-        self._log("test", [int(number) for number in self.trainer.num_test_batches])
-
-    def _add(self, batch: Batch, dataset: int) -> None:
+    def sums_of(self, batch: Batch) -> Tensor:
+        """As `no_sums`."""
         blurry = batch["blurry"].float()
         sharp, kernels = batch["sharp"].float(), self.net.kernels(blurry)
         reblurred = self.reblurred(sharp, kernels).clamp(0, 1)
         mean = normalise_kernels(kernels).mean((2, 3), keepdim=True).expand_as(kernels)
         uniform = self.reblurred(sharp, mean).clamp(0, 1)
-        own = torch.zeros(len(_MEASURES), 2, dtype=torch.float64)
+        own = self.no_sums()
         everywhere = torch.ones_like(batch["mask"])
         for position, known in enumerate(batch["mask_known"].tolist()):
             values = []
@@ -186,25 +172,15 @@ class KernelEstimation(TrainingTask):
                     one = psnr_db(picture[position], blurry[position], mask[position]) if counts else None
                     values.append((0.0, 0.0) if one is None else (one, 1.0))
             own += torch.tensor(values, dtype=torch.float64)
-        self._sums[dataset] = self._sums[dataset] + own if dataset in self._sums else own
-        self._batches += 1
+        return own
 
-    def _log(self, prefix: str, expected: Sequence[int]) -> None:
-        nothing = torch.zeros(len(_MEASURES), 2, dtype=torch.float64)
-        own = torch.stack([self._sums.get(dataset, nothing) for dataset in range(len(expected))])
-        batches, self._sums, self._batches = self._batches, {}, 0
-        total = summed(self.trainer, own, batches, sum(expected))
-        for dataset, sums in enumerate(total.tolist()):
-            infix = "" if dataset == 0 else f"{self._dataset(dataset)}_"
-            for name, (value, count) in zip(_MEASURES, sums, strict=True):
-                if count:
-                    # All processes have the same values; the sync only tells Lightning that they agree.
-                    shown = dataset == 0 and name == "reblurred_psnr_db"
-                    self.log(f"{prefix}/{infix}{name}", value / count, prog_bar=shown, sync_dist=True)
-
-    def _dataset(self, number: int) -> str:
-        sources = getattr(getattr(self.trainer, "datamodule", None), "sources", None)
-        return str(number) if sources is None else str(sources[number].name)
+    def measures_of(self, sums: Tensor) -> Mapping[str, float]:
+        """Those of the class's text, of which there is a picture."""
+        return {
+            name: value / count
+            for name, (value, count) in zip(_MEASURES, sums.tolist(), strict=True)
+            if count
+        }
 
 
 def psnr_db(picture: Tensor, target: Tensor, mask: Tensor) -> float:
@@ -212,18 +188,14 @@ def psnr_db(picture: Tensor, target: Tensor, mask: Tensor) -> float:
 
     At most 100 dB.
     """
-    squared = (picture.double() - target.double()).square() * mask
-    error = squared.sum() / (mask.double().sum() * len(picture))
-    return float(-10 * error.clamp_min(1e-10).log10())
+    return min(float(weighted_psnr(picture, target, mask)), PSNR_LIMIT_DB)
 
 
 def _noise(code: Tensor, seeds: Tensor) -> Tensor:
     """Standard normal noise like a code's, each sample's a function of its seed alone."""
     noise = torch.empty(code.shape, device=code.device, dtype=code.dtype)
     for sample, seed in zip(noise, seeds.tolist(), strict=True):
-        # PyTorch's generator on the CPU looks at the lower 32 bits only: hash all 64 into them.
-        state = int(np.random.SeedSequence(seed % 2**64).generate_state(1)[0])
-        sample.normal_(generator=torch.Generator(code.device).manual_seed(state))
+        sample.normal_(generator=generator(seed, code.device))
     return noise
 
 

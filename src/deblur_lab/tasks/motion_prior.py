@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from deblur_lab.data.kernels import connected_shares
 from deblur_lab.models import UFPNet
 from deblur_lab.ranges import Count, Natural
-from deblur_lab.tasks.sums import summed
-from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory, TrainingTask
+from deblur_lab.tasks.measuring import MeasuringTask
+from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory
 
 _SAMPLES_SEED = 0
 
 
-class FlowPrior(TrainingTask):
+class FlowPrior(MeasuringTask):
     """Trains the flow of a UFPNet, and nothing else of it, on simulated kernels (`data.MotionKernels`).
 
     Fang et al. 2023, section 3.2: the flow maps kernels to standard normal codes; what is minimised is the
@@ -43,7 +43,6 @@ class FlowPrior(TrainingTask):
         max_skipped_steps: as in `TrainingTask`.
     """
 
-    restores: ClassVar[bool] = False
     monitor: ClassVar[tuple[str, Literal["max", "min"]]] = ("val/nll_bits", "min")
 
     net: UFPNet
@@ -59,8 +58,6 @@ class FlowPrior(TrainingTask):
     ) -> None:
         super().__init__(net, optimizer, scheduler, compile_blocks, max_skipped_steps)
         self.samples = samples
-        self._sums: Tensor | None = None
-        self._batches = 0
 
     def frozen_parts(self) -> Sequence[nn.Module]:
         """All but the flow."""
@@ -71,22 +68,6 @@ class FlowPrior(TrainingTask):
         loss = self.net.flow.log_likelihood(batch["kernel"]).mean() / -_nats(self.net.flow.entries)
         return loss, {"nll_bits": loss}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Lightning's; adds up what the measures are made of."""
-        self._add(batch["kernel"])
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Lightning's; adds up what the measures are made of."""
-        self._add(batch["kernel"])
-
-    def on_validation_epoch_end(self) -> None:
-        """Lightning's; logs ``val/<measure>``."""
-        self._log("val", int(sum(self.trainer.num_val_batches)))
-
-    def on_test_epoch_end(self) -> None:
-        """Lightning's; logs ``test/<measure>``."""
-        self._log("test", int(sum(self.trainer.num_test_batches)))
-
     @torch.no_grad()
     def sampled(self, count: int) -> Tensor:
         """Kernels decoded from standard normal codes, always the same: (count, K, K) in [0, 1]."""
@@ -96,45 +77,42 @@ class FlowPrior(TrainingTask):
         side = self.net.kernel_size_px
         return flow.decode(code).view(count, side, side)
 
-    def _add(self, kernels: Tensor) -> None:
+    def no_sums(self) -> Tensor:
         """Row 0: likelihood, the logits' determinant, connected mass, count; then the logits and squares."""
-        entries = self.net.flow.entries
-        likelihood = self.net.flow.log_likelihood(kernels).double().cpu()
-        kernels = kernels.double().cpu()
+        return torch.zeros(3, self.net.flow.entries, dtype=torch.float64)
+
+    def sums_of(self, batch: Batch) -> Tensor:
+        """As `no_sums`."""
+        likelihood = self.net.flow.log_likelihood(batch["kernel"]).double().cpu()
+        kernels = batch["kernel"].double().cpu()
         alpha = float(self.net.flow.alpha)
         low, high = alpha + (1 - 2 * alpha) * kernels, alpha + (1 - 2 * alpha) * (1 - kernels)
         logits = low.log() - high.log()
         determinants = math.log(1 - 2 * alpha) - low.log() - high.log()
         side = self.net.kernel_size_px
         connected = torch.from_numpy(connected_shares(kernels.view(-1, side, side).numpy()))
-        own = torch.zeros(3, entries, dtype=torch.float64)
+        own = self.no_sums()
         own[0, 0], own[0, 1], own[0, 2] = likelihood.sum(), determinants.sum(), connected.sum()
         own[0, 3] = len(kernels)
         own[1], own[2] = logits.sum(0), logits.square().sum(0)
-        self._sums = own if self._sums is None else self._sums + own
-        self._batches += 1
+        return own
 
-    def _log(self, prefix: str, expected: int) -> None:
-        entries = self.net.flow.entries
-        own = torch.zeros(3, entries, dtype=torch.float64) if self._sums is None else self._sums
-        batches, self._sums, self._batches = self._batches, None, 0
-        total = summed(self.trainer, own, batches, expected)
-        likelihood, determinant, connected, count = total[0, :4].tolist()
-        variance = (total[2] / count - (total[1] / count).square()).clamp_min(1e-12)
+    def measures_of(self, sums: Tensor) -> Mapping[str, float]:
+        """Those of the class's text."""
+        nats = _nats(self.net.flow.entries)
+        likelihood, determinant, connected, count = sums[0, :4].tolist()
+        variance = (sums[2] / count - (sums[1] / count).square()).clamp_min(1e-12)
         independent = 0.5 * (2 * math.pi * math.e * variance).log().sum() - determinant / count
         samples = self.sampled(self.samples).float().cpu()
-        sums = samples.sum((1, 2))
-        measures = {
-            "nll_bits": -likelihood / count / _nats(entries),
-            "independent_nll_bits": float(independent) / _nats(entries),
-            "sample_sum": float(sums.mean()),
-            "sample_sum_error": float((sums - 1).abs().mean()),
+        totals = samples.sum((1, 2))
+        return {
+            "nll_bits": -likelihood / count / nats,
+            "independent_nll_bits": float(independent) / nats,
+            "sample_sum": float(totals.mean()),
+            "sample_sum_error": float((totals - 1).abs().mean()),
             "sample_connected": float(connected_shares(samples.numpy()).mean()),
             "connected": connected / count,
         }
-        for name, value in measures.items():
-            # All processes have the same values; the sync only tells Lightning that they agree.
-            self.log(f"{prefix}/{name}", value, prog_bar=name == "nll_bits", sync_dist=True)
 
 
 def _nats(entries: int) -> float:
