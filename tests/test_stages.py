@@ -9,7 +9,15 @@ from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import find_runs
 from deblur_lab.models import NAFNet
 from deblur_lab.stage_folders import stage_held
-from deblur_lab.stage_table import cells_of, means_of, print_rows, row_of, write_rows
+from deblur_lab.stage_table import (
+    brief_cells,
+    columns_of,
+    means_of,
+    print_rows,
+    row_of,
+    values_of,
+    write_rows,
+)
 from deblur_lab.stages import Stage, shape_faults, stages_of, unheard
 from deblur_lab.writing import write_json
 
@@ -143,11 +151,15 @@ def rows() -> list[dict]:
 def test_a_row_tells_what_is_trained_and_what_was_reached():
     flow, deblurring = rows()
     assert (flow["parameters"], flow["trained_parameters"]) == (24, 12)
-    heading, cells = cells_of([flow, deblurring])
-    assert heading[:3] == ["stage", "steps", "parameters (M)"]
-    assert heading[-3:] == ["nll_bits", "PSNR (dB)", "SSIM"]
-    assert cells[0] == ["flow", "8", "0.000", "0.000", "-", "1", "2.0000", "-", "-"]
-    assert cells[1][-5:] == ["1.000", "62", "-", "31.26", "0.9000"]
+    columns = columns_of([flow, deblurring])
+    assert columns[:3] == ["stage", "steps", "parameters"]
+    assert columns[-3:] == ["nll_bits", "psnr_db", "ssim"]
+    assert values_of(flow, columns) == ["flow", 8, 24, 12, None, 1.235, 2.0, None, None]
+    assert values_of(deblurring, columns)[-5:] == [2**30, 61.5, None, 31.256, 0.9]
+    assert brief_cells([flow, deblurring]) == [
+        ["flow", "8", "0.000 of 0.000", "-", "1 s", "nll bits 2.00"],
+        ["deblurring", "10000", "0.000 of 0.000", "1.000", "62 s", "psnr 31.26\nssim 0.9000"],
+    ]
 
 
 def test_the_table_is_written_and_printed(tmp_path, capsys):

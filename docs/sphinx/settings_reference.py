@@ -28,6 +28,7 @@ from deblur_lab.checks import OWN_SETTINGS
 from deblur_lab.config import configuration_root
 from deblur_lab.kinds import kinds_of, name_of
 from deblur_lab.ranges import Range
+from deblur_lab.stages import in_its_stage
 
 ROOT = configuration_root()
 # What other files of a group are made of: ``conf/_data.yaml``, or a file of the group.
@@ -204,8 +205,8 @@ def _said_there(setting: Setting) -> str:
 
 def meaning(setting: Setting) -> str:
     """What is said of a setting, or ""."""
-    of_whole = re.sub(r"^stages\.\w+\.", "", setting.key)  # which a stage sets for itself
-    elsewhere = _said_elsewhere().get(setting.key) or _said_elsewhere().get(of_whole, "")
+    # What the whole sets, a stage may set for itself.
+    elsewhere = _said_elsewhere().get(setting.key) or _said_elsewhere().get(in_its_stage(setting.key), "")
     said = (_said_there(setting) or elsewhere).strip()
     first_word = said.split(" ")[0]
     if re.fullmatch(r"[A-Z][a-z]*", first_word):

@@ -19,6 +19,7 @@ from deblur_lab.composition import brief, composing, trust_faults
 from deblur_lab.config import configuration_root, did_you_mean
 from deblur_lab.endings import on_sigterm, reporting
 from deblur_lab.errors import ConfigurationError, MachineError
+from deblur_lab.stages import in_its_stage, unheard
 
 # Settings that hold a path: taken as typed, for Hydra's grammar refuses spaces, brackets and "=" in a value.
 PATH_KEYS = frozenset(
@@ -44,7 +45,7 @@ def as_typed(argument: str) -> str:
     "data.root='/data/My Photos (1)=x'"
     """
     key, equals, value = argument.partition("=")
-    setting = re.sub(r"^stages\.\w+\.", "", key.lstrip("+"))
+    setting = in_its_stage(key.lstrip("+"))
     if not equals or setting not in PATH_KEYS or value in ("", "null", "???"):
         return argument
     if value == "~" or value.startswith("~/"):  # which shells leave as it is behind a key, or in quotes
@@ -245,8 +246,6 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> tuple[l
 
                 found += composer.place(command_faults(command, config), fitting)
                 if not found and command == "train" and config.stages:
-                    from deblur_lab.stages import unheard
-
                     found += unheard(config, composer.typed(job))
             if flags.package and OmegaConf.select(config, flags.package) is None:
                 found.append(f"--package {flags.package}: there is no such part of the configuration")

@@ -10,7 +10,8 @@ from typing import Any
 from deblur_lab.config import configuration_root
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import Run
-from deblur_lab.run_folders import CHANGEABLE_ON_RESUME, in_its_stage
+from deblur_lab.run_folders import CHANGEABLE_ON_RESUME
+from deblur_lab.stages import in_its_stage
 
 # Where and by whom a run is done, and what is made of other settings: not what is compared.
 _NOT_COMPARED = (

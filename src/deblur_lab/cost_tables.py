@@ -8,7 +8,7 @@ from rich.table import Table
 
 from deblur_lab.console import say
 from deblur_lab.multiply_adds import ATTENTION
-from deblur_lab.net_parts import SUB_DECODER
+from deblur_lab.net_parts import SUB_DECODER, linear
 from deblur_lab.published_costs import Published
 
 
@@ -78,7 +78,10 @@ def _rows(contents: Mapping[str, Any], published: Published | None) -> list[list
     if any(_sub_decoders(result) for result in results):
         of_results = [_sub_decoders(result) for result in results]
         rows.append(
-            ["  sub-decoders, convolutions and linear maps", *(_giga(_linear(of)) for of in of_results)]
+            [
+                "  sub-decoders, convolutions and linear maps",
+                *(_giga(sum(map(linear, of))) for of in of_results),
+            ]
         )
         if published is not None:
             printed = [published.sub_decoders_g.get(name) for name in columns]
@@ -106,10 +109,6 @@ def _sub_decoders(result: Mapping[str, Any]) -> list[Mapping[str, int]]:
     return [
         part["multiply_adds_by_operation"] for part in result["parts"] if part["name"].startswith(SUB_DECODER)
     ]
-
-
-def _linear(counts: Sequence[Mapping[str, int]]) -> int:
-    return sum(count for one in counts for kind, count in one.items() if kind != ATTENTION)
 
 
 def _attention(counts: Sequence[Mapping[str, int]]) -> int:

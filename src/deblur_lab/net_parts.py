@@ -29,11 +29,6 @@ class NetPart:
     parameters: int
     multiply_adds: Mapping[str, int]
 
-    @property
-    def linear(self) -> int:
-        """Multiply-adds without the products of activations with each other: convolutions, linear maps."""
-        return sum(count for kind, count in self.multiply_adds.items() if kind != ATTENTION)
-
     def as_json(self) -> dict[str, Any]:
         """As plain containers."""
         return {
@@ -42,6 +37,15 @@ class NetPart:
             "multiply_adds": sum(self.multiply_adds.values()),
             "multiply_adds_by_operation": dict(self.multiply_adds),
         }
+
+
+def linear(multiply_adds: Mapping[str, int]) -> int:
+    """Those without the products of activations with each other: of convolutions and linear maps.
+
+    Args:
+        multiply_adds: by operation.
+    """
+    return sum(count for kind, count in multiply_adds.items() if kind != ATTENTION)
 
 
 def counted_parts(net: nn.Module, blurry: Tensor) -> list[NetPart]:

@@ -25,7 +25,7 @@ from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.machine import machine_fault
 from deblur_lab.models import AIBNet, M2AENet, NAFNet, UFPNet
 from deblur_lab.provenance import processor, provenance
-from deblur_lab.published_costs import AIBNET_SIZE_PX, Published, published_costs
+from deblur_lab.published_costs import AIBNET_SIZE_PX, Published, published_costs, shapes_of
 from deblur_lab.restoring import device_named
 from deblur_lab.writing import write_json
 
@@ -133,25 +133,21 @@ def _candidates(net: nn.Module, device: torch.device) -> list[Candidate]:
     else:
         columns = [Candidate(name, net)]
     nafnet = NAFNet().eval().to(device)
-    if type(net) is NAFNet and _shapes(net) == _shapes(nafnet):
+    if type(net) is NAFNet and shapes_of(net) == shapes_of(nafnet):
         columns[0].name = "NAFNet-32"
         return columns
     _enliven(nafnet)
     return [*columns, Candidate("NAFNet-32", nafnet)]
 
 
-def _shapes(net: nn.Module) -> dict[str, torch.Size]:
-    return {name: parameter.shape for name, parameter in net.named_parameters()}
-
-
 def _padded_size(net: nn.Module, size_px: tuple[int, int]) -> tuple[int, int] | None:
     """Width and height of what the net works on, if that is known."""
     if not isinstance(net, NAFNet | AIBNet):
         return None
+    width_px, height_px = size_px
     backbone = net.encoder if isinstance(net, AIBNet) else net
-    # As UFPNet's estimator halves twice, whatever its encoder does.
-    multiple = max(2**net.levels, 4 if isinstance(backbone, UFPNet) else 1)
-    return (size_px[0] + -size_px[0] % multiple, size_px[1] + -size_px[1] % multiple)
+    padded = backbone.pad(torch.empty(1, 3, height_px, width_px, device="meta"))
+    return padded.shape[3], padded.shape[2]
 
 
 def _contents(

@@ -110,7 +110,7 @@ def published_costs(net: nn.Module, size_px: tuple[int, int]) -> Published | Non
 
 def _of_aibnet(net: AIBNet) -> Published | None:
     printed = SUB_DECODERS_G.get(len(net.sub_decoders))
-    if printed is None or any(_shapes(decoder) != _papers_shapes() for decoder in net.sub_decoders):
+    if printed is None or any(shapes_of(decoder) != _papers_shapes() for decoder in net.sub_decoders):
         return None
     name = type(net).__name__
     return Published(
@@ -127,8 +127,9 @@ def _of_aibnet(net: AIBNet) -> Published | None:
 def _papers_shapes() -> dict[str, torch.Size]:
     """The parameters of a sub-decoder as the paper has them: width 64, eight blocks at each scale."""
     with torch.device("meta"):
-        return _shapes(AIBNet(NAFNet(64, (1, 1, 1, 1), 1, (1, 1, 1, 1))).sub_decoders[0])
+        return shapes_of(AIBNet(NAFNet(64, (1, 1, 1, 1), 1, (1, 1, 1, 1))).sub_decoders[0])
 
 
-def _shapes(part: nn.Module) -> dict[str, torch.Size]:
+def shapes_of(part: nn.Module) -> dict[str, torch.Size]:
+    """The shapes of the parameters of a net, or of a part, by name."""
     return {name: parameter.shape for name, parameter in part.named_parameters()}

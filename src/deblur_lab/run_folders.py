@@ -15,7 +15,7 @@ from deblur_lab.checkpoints import RECORD_KEY, RefusedError, read_checkpoint
 from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.images import quoted
 from deblur_lab.saving import BEST, LAST, PREVIOUS
-from deblur_lab.stages import STAGES
+from deblur_lab.stages import STAGES, in_its_stage
 from deblur_lab.writing import replacing, writing
 
 ASIDE = "aside.ckpt"
@@ -359,11 +359,6 @@ def _holds(config: DictConfig, key: str) -> bool:
 def _may_change(name: str, changeable: Sequence[str]) -> bool:
     plain = in_its_stage(name)
     return any(plain == key or plain.startswith(f"{key}.") for key in changeable)
-
-
-def in_its_stage(name: str) -> str:
-    """A setting's key as the stage's training knows it, if it is one of a stage."""
-    return re.sub(rf"^{STAGES}\.\w+\.", "", name)
 
 
 def _has(saved: DictConfig, name: str, changeable: Sequence[str]) -> bool:

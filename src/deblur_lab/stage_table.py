@@ -9,20 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from deblur_lab.console import SCORE_TITLES, duration
+from deblur_lab.console import duration
 from deblur_lab.writing import replacing, write_json
 
 Row = Mapping[str, Any]
-TITLES = {
-    "stage": "stage",
-    "steps": "steps",
-    "parameters": "parameters (M)",
-    "trained_parameters": "trained (M)",
-    "peak_memory_bytes": "peak memory (GiB)",
-    "seconds": "seconds",
-}
-
-
+_TOOK = ("stage", "steps", "parameters", "trained_parameters", "peak_memory_bytes", "seconds")
 BRIEF = ("stage", "steps", "trained (M)", "GiB", "time", "test")
 
 
@@ -71,12 +62,12 @@ def means_of(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
     """The names of the columns: what each training took, then whatever some of them reached."""
-    return list(dict.fromkeys([*TITLES, *(name for row in rows for name in row["results"])]))
+    return list(dict.fromkeys([*_TOOK, *(name for row in rows for name in row["results"])]))
 
 
 def values_of(row: Row, columns: Sequence[str]) -> list[Any]:
     """A row's value in each column; None where it has none."""
-    return [row.get(name) if name in TITLES else row["results"].get(name) for name in columns]
+    return [row.get(name) if name in _TOOK else row["results"].get(name) for name in columns]
 
 
 def write_rows(folder: Path, rows: Sequence[Row]) -> None:
@@ -92,28 +83,6 @@ def write_rows(folder: Path, rows: Sequence[Row]) -> None:
         for row in rows:
             writer.writerow(["" if value is None else value for value in values_of(row, columns)])
     write_json(folder / "stages.json", {"stages": list(rows)})
-
-
-def cells_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The table as text: its heading, and its rows."""
-    columns = columns_of(rows)
-    heading = [TITLES.get(name) or SCORE_TITLES.get(name, name) for name in columns]
-    return heading, [
-        [_shown(name, value) for name, value in zip(columns, values_of(row, columns), strict=True)]
-        for row in rows
-    ]
-
-
-def _shown(column: str, value: Any) -> str:  # noqa: ANN401 - a plain value
-    if value is None or value != value:
-        return "-"
-    if column in ("parameters", "trained_parameters"):
-        return f"{value / 1e6:.3f}"
-    if column == "peak_memory_bytes":
-        return f"{value / 2**30:.3f}"
-    if column == "seconds":
-        return f"{value:.0f}"
-    return f"{value:.{2 if column.endswith('_db') else 4}f}" if isinstance(value, float) else str(value)
 
 
 def print_rows(rows: Sequence[Row], title: str) -> None:
@@ -134,9 +103,10 @@ def brief_cells(rows: Sequence[Row]) -> list[list[str]]:
     """The table as text, under the headings of `BRIEF`."""
     cells = []
     for row in rows:
-        sizes = [_shown(name, row.get(name)) for name in ("trained_parameters", "parameters")]
-        memory = _shown("peak_memory_bytes", row.get("peak_memory_bytes"))
-        took = [str(row["steps"]), " of ".join(sizes), memory, duration(row["seconds"])]
+        sizes = f"{row['trained_parameters'] / 1e6:.3f} of {row['parameters'] / 1e6:.3f}"
+        peak = row.get("peak_memory_bytes")
+        memory = "-" if peak is None else f"{peak / 2**30:.3f}"
+        took = [str(row["steps"]), sizes, memory, duration(row["seconds"])]
         cells.append([str(row["stage"]), *took, _results(row["results"])])
     return cells
 

@@ -1,7 +1,8 @@
 """A training in stages: each is a training of its own, and starts from what the one before it has reached."""
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ class Stage:
             key: dotted, as the stage's training knows it.
         """
         parts = re.sub(r"\[(\d+)\]", r".\1", key).split(".")
-        own, missing = _depth(self.own, parts), _depth(_plain(self.config), parts) < len(parts)
-        is_own = own == len(parts) or (missing and 0 < own == len(parts) - 1)
+        own = _depth(self.own, parts)
+        beside = 0 < own == len(parts) - 1  # of what it sets: if nobody sets it, it is its own mistake
+        is_own = own == len(parts) or (beside and _depth(_plain(self.config), parts) < len(parts))
         return f"{STAGES}.{self.name}.{key}" if is_own else key
 
     def placed(self, fault: str) -> str:
@@ -102,6 +104,11 @@ def _depth(node: Any, parts: Sequence[str]) -> int:  # noqa: ANN401 - any node
     return len(parts)
 
 
+def in_its_stage(key: str) -> str:
+    """A setting's key as the stage's training knows it, if it is one of a stage."""
+    return re.sub(rf"^{STAGES}\.\w+\.", "", key)
+
+
 def shape_faults(config: DictConfig) -> list[str]:
     """What keeps ``stages`` from being stages, one line each.
 
@@ -122,7 +129,8 @@ def shape_faults(config: DictConfig) -> list[str]:
         else:
             found += [_no_setting(str(name), str(key), config) for key in own or {} if key not in SETTINGS]
     if not found:
-        left_out = [name for name in _named(_plain(config)) if name not in stages]
+        named = [name for _, name in _OF_STAGE.findall(json.dumps(_plain(config), default=str))]
+        left_out = [name for name in named if name not in stages]
         found += [
             f"{STAGES}.{name} is left out, but what it leads to is needed: {_OUTPUT}/{STAGES}/{name}/... is "
             "referred to; give another file in its place"
@@ -159,14 +167,16 @@ def stages_of(config: DictConfig) -> list[Stage]:
     every: Mapping[str, Any] = whole[STAGES]
     base = {key: value for key, value in whole.items() if key != "hydra"} | {STAGES: {}}
     folder = Path(str(whole.get("output")))
+    folders = {str(name): f"{number}-{name}" for number, name in enumerate(every, start=1)}
+
+    def numbered(text: str) -> str:
+        return _OF_STAGE.sub(lambda found: found[1] + folders.get(found[2], found[2]), text)
+
     stages: list[Stage] = []
     for number, (name, settings) in enumerate(every.items(), start=1):
         own = settings or {}
-        merged = _merged(base, own)
-        folders = {str(one): f"{place}-{one}" for place, one in enumerate(every, start=1)}
-        stage = Stage(
-            str(name), number, len(every), folder, own, OmegaConf.create(_numbered(merged, folders))
-        )
+        merged = _rewritten(_merged(base, own), numbered)
+        stage = Stage(str(name), number, len(every), folder, own, OmegaConf.create(merged))
         if stages and "init_from" not in own:
             before = stages[-1].folder.name
             stage.config.init_from = f"{_OUTPUT}/{STAGES}/{before}/checkpoints/last.ckpt"
@@ -191,24 +201,13 @@ def _merged(below: Any, above: Any) -> Any:  # noqa: ANN401 - any node
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
 
 
-def _named(node: Any) -> list[str]:  # noqa: ANN401 - any node
-    """The stages whose files are referred to."""
+def _rewritten(node: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - any node
+    """A node, each text in it changed."""
     if isinstance(node, Mapping):
-        return [name for value in node.values() for name in _named(value)]
+        return {key: _rewritten(value, change) for key, value in node.items()}
     if isinstance(node, list):
-        return [name for value in node for name in _named(value)]
-    return [found[1] for found in _OF_STAGE.findall(node)] if isinstance(node, str) else []
-
-
-def _numbered(node: Any, folders: Mapping[str, str]) -> Any:  # noqa: ANN401 - any node
-    """A node in which a stage's folder is called by its name, as it is called on the disk."""
-    if isinstance(node, Mapping):
-        return {key: _numbered(value, folders) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_numbered(value, folders) for value in node]
-    if isinstance(node, str):
-        return _OF_STAGE.sub(lambda found: found[1] + folders.get(found[2], found[2]), node)
-    return node
+        return [_rewritten(value, change) for value in node]
+    return change(node) if isinstance(node, str) else node
 
 
 def unheard(config: DictConfig, typed: Sequence[str]) -> list[str]:
@@ -228,15 +227,11 @@ def unheard(config: DictConfig, typed: Sequence[str]) -> list[str]:
     return found
 
 
-def _loggers(node: Any, stage: Stage) -> Any:  # noqa: ANN401 - any node
+def _loggers(loggers: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     """Loggers that write to a stage's folder; at W&B its run is one of the group that the whole is."""
-    if isinstance(node, Mapping):
-        inside = {key: _loggers(value, stage) for key, value in node.items()}
-        if inside.get("_target_") == _WANDB and inside.get("group") is None:
-            inside["group"] = stage.whole.absolute().name
-        return inside
-    if isinstance(node, list):
-        return [_loggers(value, stage) for value in node]
-    if isinstance(node, str):
-        return node.replace(_OUTPUT, f"{_OUTPUT}/{STAGES}/{stage.folder.name}")
-    return node
+    own = f"{_OUTPUT}/{STAGES}/{stage.folder.name}"
+    rewritten = _rewritten(loggers, lambda text: text.replace(_OUTPUT, own))
+    for logger in rewritten.values():
+        if isinstance(logger, dict) and logger.get("_target_") == _WANDB and logger.get("group") is None:
+            logger["group"] = stage.whole.absolute().name
+    return dict(rewritten)

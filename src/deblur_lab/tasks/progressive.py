@@ -21,11 +21,13 @@ from deblur_lab.models.published import (
 )
 from deblur_lab.ranges import Natural, OpenShare
 from deblur_lab.tasks.base import RestorationTask
+from deblur_lab.tasks.kernel_estimation import KernelEstimation
+from deblur_lab.tasks.motion_prior import FlowPrior
 from deblur_lab.tasks.training import Batch, OptimizerFactory, SchedulerFactory
 
 _KEY = "model.encoder.checkpoint"
 # The stages of UFPNet's training that leave its encoder as it was made.
-_NO_ENCODERS = ("FlowPrior", "KernelEstimation")
+_NO_ENCODERS = (FlowPrior.__name__, KernelEstimation.__name__)
 
 
 @dataclass(frozen=True)
@@ -218,23 +220,14 @@ def _remedy(encoder: NAFNet, found: Mapping[str, object]) -> str:
     settings = []
     if isinstance(encoder, UFPNet) != is_guided:
         settings.append(f"_target_=deblur_lab.models.{'UFPNet' if is_guided else 'NAFNet'}")
-    stages = [encoder.encoders[level] for level in range(encoder.levels)]
-    now: dict[str, object] = {
-        "width": encoder.width,
-        "encoder_blocks": [len(list(stage.children())) for stage in stages],
-        "middle_blocks": len(list(encoder.middle_blks.children())),
-    }
-    if isinstance(encoder, UFPNet):
-        now["kernel_size_px"] = encoder.kernel_size_px
-        now["estimator_width"] = encoder.kernel_extra.width
-    else:
-        now |= {"kernel_size_px": 19, "estimator_width": 64}  # UFPNet's own
-    for name, value in now.items():
-        there = found.get(name, value)
-        if there != value:
-            settings.append(f"{name}={str(there).replace(' ', '')}")
-            if name == "encoder_blocks" and isinstance(there, list) and len(there) != encoder.levels:
-                settings.append(f"decoder_blocks={str([1] * len(there)).replace(' ', '')}")
+    # UFPNet's own kernels, where the encoder is none.
+    now = {"kernel_size_px": 19, "estimator_width": 64, **encoder_settings(encoder.state_dict())}
+    for name, there in found.items():
+        if name == "decoder_blocks" or there == now[name]:
+            continue
+        settings.append(f"{name}={str(there).replace(' ', '')}")
+        if name == "encoder_blocks" and isinstance(there, list) and len(there) != encoder.levels:
+            settings.append(f"decoder_blocks={str([1] * len(there)).replace(' ', '')}")
     if not found or not settings:
         return ""
     typed = [
