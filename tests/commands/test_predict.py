@@ -1,5 +1,6 @@
 """A person's own photographs, under the names that people give them."""
 
+import re
 import signal
 
 import cv2
@@ -254,7 +255,9 @@ def test_what_is_written_when_it_is_stopped_is_whole(tmp_path, checkpoint, numbe
     assert ended.stderr == f"error: stopped by {'Ctrl-C' if code == 130 else 'SIGTERM'}\n"
     written = sorted((tmp_path / "out").iterdir())
     assert 3 <= len(written) < 60
-    assert f"{len(written)} of 60 restored, in " in ended.stdout
+    # The signal may come when a picture has its name already, and is not counted yet.
+    told = int(re.findall(r"(\d+) of 60 restored, in ", ended.stdout)[-1])
+    assert len(written) - 1 <= told <= len(written)
     for path in written:
         assert read_rgb(path).shape == (300, 400, 3)
 
