@@ -45,7 +45,7 @@ def golden():
     return restored, sharp, torch.from_numpy(read_mask(GOLDEN / "mask.png"))[None].float()
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [score.__name__ for score in (*UNWEIGHTED, *WEIGHTED)])
 def test_scores_are_those_of_the_published_scripts(golden, name):
     assert apply(getattr(functional, name), *golden).item() == pytest.approx(EXPECTED[name], abs=1e-4)
 
@@ -135,6 +135,29 @@ def test_volume_ssim_agrees_with_loops_over_the_padded_volume(size):
 
 
 # Properties
+
+
+@pytest.mark.parametrize("score", [*UNWEIGHTED, *WEIGHTED])
+def test_threads_decide_on_no_digit(score):
+    """Of an image that PyTorch shares out to its threads."""
+    restored, sharp = pair(150, 170)
+    mask = noise(5, 1, 150, 170)
+    before = torch.get_num_threads()
+    try:
+        values = set()
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            values.add(apply(score, restored, sharp, mask).item())
+    finally:
+        torch.set_num_threads(before)
+    assert len(values) == 1
+
+
+@pytest.mark.parametrize("height", [11, 42, 43, 80])
+def test_strips_make_no_difference(height):
+    restored, sharp = pair(height, 30, 2)
+    whole = functional.ssim_map(restored, sharp)
+    assert torch.equal(functional.in_strips(functional.ssim_map, restored, sharp, margin_px=5), whole)
 
 
 @pytest.mark.parametrize("score", [*UNWEIGHTED, *WEIGHTED])

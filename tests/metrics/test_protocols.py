@@ -1,25 +1,36 @@
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from skimage import data
 
-from deblur_lab.errors import DivergedError
+from deblur_lab.config import build, configuration_root
+from deblur_lab.errors import ConfigurationError, DivergedError
 from deblur_lab.images import quantise
 from deblur_lab.metrics import (
+    DEFINITIONS,
+    EccAlignment,
     GoProProtocol,
+    HideProtocol,
     LocalProtocol,
+    RealBlurProtocol,
+    ScoringProtocol,
     Summary,
     psnr,
     ssim_gaussian_valid,
     ssim_matlab_volume,
     summarise,
+    summarise_definitions,
     weighted_psnr,
     weighted_ssim,
 )
 
-PROTOCOLS = [LocalProtocol(), GoProProtocol()]
+PROTOCOLS = [LocalProtocol(), GoProProtocol(), HideProtocol(), RealBlurProtocol()]
 
 
 def picture(seed, height=20, width=24):
@@ -86,6 +97,170 @@ def test_descriptions_say_what_decides_on_the_numbers(protocol):
     assert "\n" not in protocol.description
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
+def test_every_part_of_a_protocol_is_described_in_a_line(protocol):
+    parts = protocol.describe()
+    assert {"name", "description", "psnr", "ssim", "alignment", "quantisation", "tlc"} <= parts.keys()
+    assert parts["name"] == protocol.name
+    assert parts["description"] == protocol.description
+    for text in parts.values():
+        assert text
+        assert "\n" not in text
+    assert parts["tlc"].startswith("on" if protocol.tlc else "off")
+    assert ("ECC" in parts["alignment"]) is (protocol.name == "realblur")
+    assert "8 bits" in parts["quantisation"]
+
+
+def test_hide_is_scored_as_gopro():
+    restored, sharp = picture(0), picture(1)
+    assert HideProtocol().score(restored, sharp) == GoProProtocol().score(restored, sharp)
+    assert {k: v for k, v in HideProtocol().describe().items() if k != "name"} == {
+        k: v for k, v in GoProProtocol().describe().items() if k != "name"
+    }
+
+
+# RealBlur
+
+
+def photo(height=64, width=80):
+    """A photograph, (3, H, W) in [0, 1]."""
+    image = cv2.resize(data.astronaut(), (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(image.transpose(2, 0, 1) / 255.0)
+
+
+def shifted(image, right_px):
+    """The same, moved to the right."""
+    return torch.cat([image[..., :1].expand(-1, -1, right_px), image[..., :-right_px]], dim=-1)
+
+
+def test_realblur_scores_aligned_images():
+    sharp = photo()
+    examined = RealBlurProtocol().examine(shifted(sharp, 2), sharp)
+    plain = ScoringProtocol("plain").score(shifted(sharp, 2), sharp)
+    assert examined.aligned is True
+    assert examined.scores["psnr_db"] > plain["psnr_db"] + 5
+    assert examined.scores["ssim"] > plain["ssim"] + 0.1
+
+
+def test_what_cannot_be_aligned_is_scored_as_it_is_and_told():
+    black, sharp = torch.zeros(3, 64, 80), photo()
+    examined = RealBlurProtocol().examine(black, sharp)
+    assert examined.aligned is False
+    assert examined.scores == ScoringProtocol("plain").score(black, sharp)
+
+
+def test_what_is_not_aligned_says_nothing_of_alignment():
+    assert GoProProtocol().examine(photo(), photo()).aligned is None
+
+
+def test_scoring_in_threads_gives_the_same_to_the_last_digit():
+    pairs = [(shifted(photo(60 + 3 * n, 70 + n), 1 + n % 3), photo(60 + 3 * n, 70 + n)) for n in range(7)]
+    protocol = RealBlurProtocol()
+    alone = [protocol.examine(*pair, all_definitions=True) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: protocol.examine(*pair, all_definitions=True), pairs))
+    assert repr(together) == repr(alone)
+
+
+# Protocols of one's own
+
+
+def test_a_protocol_is_made_of_parts():
+    restored, sharp = photo() * 0.9, photo()
+    protocol = ScoringProtocol(
+        "mine", psnr="psnr_y", ssim="ssim_gray", also=["weighted_psnr", "ssim_skimage"], tlc=True
+    )
+    examined = protocol.examine(restored, sharp, torch.ones(1, 64, 80), all_definitions=True)
+    assert examined.scores == {
+        "psnr_db": examined.definitions["psnr_y"],
+        "ssim": examined.definitions["ssim_gray"],
+        "weighted_psnr_db": examined.definitions["weighted_psnr"],
+        "ssim_skimage": examined.definitions["ssim_skimage"],
+    }
+    assert list(protocol.higher_is_better) == list(examined.scores)
+    parts = protocol.describe()
+    assert parts["psnr"] == DEFINITIONS["psnr_y"].description
+    assert parts["ssim_skimage"] == DEFINITIONS["ssim_skimage"].description
+
+
+def test_a_protocol_is_composed_in_a_yaml(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        """
+        _target_: deblur_lab.metrics.ScoringProtocol
+        name: mine
+        psnr: psnr_y
+        ssim: ssim_y
+        also: [weighted_psnr]
+        alignment:
+          _target_: deblur_lab.metrics.EccAlignment
+          iterations: 50
+        quantised: false
+        tlc: true
+        """
+    )
+    protocol = build(OmegaConf.load(path), key="protocol")
+    assert protocol.describe()["alignment"] == EccAlignment(iterations=50).description
+    assert protocol.describe()["quantisation"].startswith("none")
+    assert set(protocol.score(photo(), photo())) == {"psnr_db", "ssim", "weighted_psnr_db"}
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"psnr": "psnr_yy"}, "psnr=psnr_yy is no such definition: did you mean psnr_y?"),
+        ({"psnr": "ssim_y"}, "psnr=ssim_y is no such definition"),
+        ({"ssim": "psnr"}, "ssim=psnr is no such definition"),
+        ({"psnr": "psnr_aligned"}, "alignment and quantised are parts of a protocol"),
+        ({"psnr": "psnr_float"}, "alignment and quantised are parts of a protocol"),
+        ({"psnr": "psnr_pooled"}, "it takes means over images"),
+        ({"also": ["weighted_psnr", "nothing"]}, "also[1]=nothing is no such definition"),
+        ({"also": ["weighted_psnr", "weighted_psnr"]}, "also[1]=weighted_psnr is scored already"),
+    ],
+)
+def test_a_part_that_there_is_not_is_refused(part, message):
+    node = {"_target_": "deblur_lab.metrics.ScoringProtocol", "name": "mine", **part}
+    with pytest.raises(ConfigurationError) as caught:
+        build(node, key="protocol")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_quantisation_is_the_protocols_own():
+    sharp = quantise(photo())
+    restored = sharp + 0.3 / 255
+    assert ScoringProtocol("rounded").score(restored, sharp)["psnr_db"] == 100
+    floats = ScoringProtocol("floats", quantised=False).score(restored.clamp(0, 1), sharp)
+    assert floats["psnr_db"] == pytest.approx(20 * math.log10(255 / 0.3), abs=0.01)
+
+
+@pytest.mark.parametrize("path", sorted((configuration_root() / "conf" / "protocol").glob("*.yaml")), ids=str)
+def test_every_choice_of_protocol_is_one_by_its_name(path):
+    node = OmegaConf.to_container(OmegaConf.load(path))
+    if path.stem == "own":
+        assert node == {}
+    else:
+        assert build(node, key="protocol").name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("restored", "sharp", "mask"),
+    [
+        (torch.zeros(3, 20, 24), torch.zeros(3, 20, 23), None),
+        (torch.zeros(1, 20, 24), torch.zeros(1, 20, 24), None),
+        (torch.zeros(2, 3, 20, 24), torch.zeros(2, 3, 20, 24), None),
+        (torch.zeros(3, 20, 24), torch.zeros(3, 20, 24), torch.zeros(1, 24, 20)),
+    ],
+)
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
+def test_images_of_other_shapes_are_refused(protocol, restored, sharp, mask):
+    with pytest.raises(ValueError, match="must have"):
+        protocol.score(restored, sharp, mask)
+
+
+# What there is and what there is not
+
+
 @pytest.mark.parametrize("mask", [None, torch.zeros(1, 20, 24)], ids=["none", "empty"])
 def test_without_a_mask_there_is_no_weighted_score(mask):
     scores = LocalProtocol().score(picture(0), picture(1), mask)
@@ -146,6 +321,15 @@ def test_means_do_not_depend_on_the_order():
         generator.shuffle(rows)
         means.add(summarise(rows).means["psnr_db"])
     assert len(means) == 1
+
+
+def test_definitions_are_pooled_each_in_its_way():
+    rows = [dict.fromkeys(DEFINITIONS, value) for value in (20.0, 30.0)]
+    rows.append(dict.fromkeys(DEFINITIONS, math.nan))
+    pooled = summarise_definitions(rows, [100, 300, 50])
+    assert pooled.pop("psnr_pooled") == pytest.approx(-10 * math.log10((1e-2 + 3 * 1e-3) / 4))
+    assert set(pooled.values()) == {25.0}
+    assert summarise_definitions([]) == {}
 
 
 def test_no_rows_have_no_means():

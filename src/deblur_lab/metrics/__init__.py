@@ -1,5 +1,6 @@
 """Scores of restored images, one by one and by a dataset's published protocol; of blur masks and motion."""
 
+from deblur_lab.metrics.alignment import Aligned, Alignment, EccAlignment
 from deblur_lab.metrics.blur import (
     THRESHOLDS,
     BlurTally,
@@ -11,6 +12,8 @@ from deblur_lab.metrics.blur import (
     pool_blur,
     tally_blur,
 )
+from deblur_lab.metrics.catalogue import DEFINITIONS
+from deblur_lab.metrics.definitions import Definition
 from deblur_lab.metrics.functional import (
     psnr,
     ssim_gaussian_valid,
@@ -18,28 +21,43 @@ from deblur_lab.metrics.functional import (
     weighted_psnr,
     weighted_ssim,
 )
+from deblur_lab.metrics.lpips import lpips_available, lpips_missing
 from deblur_lab.metrics.motion import MotionScores, MotionTally, motion_scores, tally_motion
 from deblur_lab.metrics.protocols import (
+    Examined,
     GoProProtocol,
+    HideProtocol,
     LocalProtocol,
+    RealBlurProtocol,
     ScoringProtocol,
     Summary,
     summarise,
+    summarise_definitions,
 )
 
 __all__ = [
+    "DEFINITIONS",
     "THRESHOLDS",
+    "Aligned",
+    "Alignment",
     "BlurTally",
     "CalibrationBin",
+    "Definition",
+    "EccAlignment",
+    "Examined",
     "GoProProtocol",
+    "HideProtocol",
     "LocalProtocol",
     "MaskScores",
     "MotionScores",
     "MotionTally",
+    "RealBlurProtocol",
     "ScoringProtocol",
     "Summary",
     "calibration",
     "calibration_error",
+    "lpips_available",
+    "lpips_missing",
     "mask_scores",
     "motion_scores",
     "pool_blur",
@@ -47,6 +65,7 @@ __all__ = [
     "ssim_gaussian_valid",
     "ssim_matlab_volume",
     "summarise",
+    "summarise_definitions",
     "tally_blur",
     "tally_motion",
     "weighted_psnr",

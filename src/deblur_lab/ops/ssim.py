@@ -68,13 +68,22 @@ def gaussian_valid(image: Tensor) -> Tensor:
     return smooth
 
 
-def ssim_map(restored: Tensor, sharp: Tensor, smooth: Callable[[Tensor], Tensor] = gaussian_valid) -> Tensor:
+def ssim_map(
+    restored: Tensor,
+    sharp: Tensor,
+    smooth: Callable[[Tensor], Tensor] = gaussian_valid,
+    *,
+    sample_factor: float = 1.0,
+    data_range: float = 1.0,
+) -> Tensor:
     """Structural similarity at each window, by Wang et al. 2004 ("Image quality assessment"), equation 13.
 
     Args:
         restored: (..., C, H, W), values in [0, 1], float32 or float64.
         sharp: of the same shape and type.
         smooth: the weighted mean over a window; takes and returns (4, ..., C, H, W), may trim the borders.
+        sample_factor: what (co)variances are multiplied by: n / (n - 1) for those of a sample of n.
+        data_range: the range of values that the constants C1 and C2 are taken for.
 
     Returns:
         Similarities up to 1, in the shape that `smooth` leaves: (..., C, H - 10, W - 10) by default.
@@ -87,9 +96,12 @@ def ssim_map(restored: Tensor, sharp: Tensor, smooth: Callable[[Tensor], Tensor]
     mean_restored, mean_sharp, mean_squares, mean_product = smooth(moments)
     product = mean_restored * mean_sharp
     squares = mean_restored * mean_restored + mean_sharp * mean_sharp
-    luminance = (2 * product + LUMINANCE_CONSTANT) / (squares + LUMINANCE_CONSTANT)
-    structure = (2 * (mean_product - product) + CONTRAST_CONSTANT) / (
-        mean_squares - squares + CONTRAST_CONSTANT
+    luminance_constant = LUMINANCE_CONSTANT * data_range**2
+    # Both sides of the fraction are divided by the factor, which leaves the common case as it is.
+    contrast_constant = CONTRAST_CONSTANT * data_range**2 / sample_factor
+    luminance = (2 * product + luminance_constant) / (squares + luminance_constant)
+    structure = (2 * (mean_product - product) + contrast_constant) / (
+        mean_squares - squares + contrast_constant
     )
     similarity: Tensor = luminance * structure
     return similarity
