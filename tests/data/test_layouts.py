@@ -1,52 +1,22 @@
 import os
+import re
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from deblur_lab.data.layouts import (
     DataFolder,
     HeldOutFolders,
-    Layout,
     Pair,
     PairedFolders,
     RawGoPro,
     RawReLoBlur,
-    find_layout,
+    find_layouts,
     open_root,
 )
-from deblur_lab.data.samples import Split
 from deblur_lab.errors import ConfigurationError, DataError
-
-
-def touch(root: Path, names: Iterable[str]) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
-
-
-def write(path: Path, width: int = 32, height: int = 24) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    return path
-
-
-def pairs_in(layout: Layout, root: Path, split: Split) -> list[Pair]:
-    """The pairs of a split with which nothing is wrong."""
-    listing = layout.listing(DataFolder(root), split)
-    assert listing.faults == ()
-    return list(listing.pairs)
-
-
-def faults_in(layout: Layout, root: Path, split: Split) -> list[str]:
-    """What is wrong with a split; each fits a line."""
-    faults = layout.listing(DataFolder(root), split).faults
-    assert all("\n" not in fault for fault in faults)
-    return list(faults)
+from tests.data.files import faults_in, pairs_in, touch
 
 
 def one_line(caught: pytest.ExceptionInfo[DataError]) -> str:
@@ -78,7 +48,7 @@ def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_an_unknown_layout_says_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
     touch(tmp_path, [f"pictures{number}/a.png" for number in range(7)])
     with pytest.raises(DataError, match="has no known layout") as caught:
-        find_layout(DataFolder(tmp_path), [RawGoPro(), PairedFolders("input", "target")])
+        find_layouts(DataFolder(tmp_path), {"raw": RawGoPro(), "relaid": PairedFolders("input", "target")})
     message = one_line(caught)
     assert (
         "{train,test}/SEQUENCE/{blur,sharp}/NNNNNN.png or {train,val,test}/{input,target}/NAME.png" in message
@@ -86,7 +56,7 @@ def test_an_unknown_layout_says_what_was_looked_for_and_what_is_there(tmp_path: 
     assert "pictures0, pictures1, pictures2, pictures3, pictures4 and 2 more" in message
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"^data\.x=.*it holds nothing"):
-        find_layout(DataFolder(tmp_path / "empty"), [RawReLoBlur()], root_key="data.x")
+        find_layouts(DataFolder(tmp_path / "empty"), {"raw": RawReLoBlur()}, root_key="data.x")
 
 
 # The layouts
@@ -276,21 +246,73 @@ def test_a_single_pair_is_for_testing(tmp_path: Path) -> None:
 # Finding them
 
 
-def test_layouts_are_told_apart(tmp_path: Path) -> None:
-    candidates = [RawGoPro(), PairedFolders("input", "target"), PairedFolders("blur", "sharp")]
-    layouts = {
-        "raw": "train/GOPR/{}/1.png",
-        "relaid": "train/{}/GOPR-1.png",
-        "flat": "train/{}/GOPR_1.png",
-    }
-    folders = {"raw": ("blur", "sharp"), "relaid": ("input", "target"), "flat": ("blur", "sharp")}
-    for (kind, name), candidate in zip(layouts.items(), candidates, strict=True):
-        touch(tmp_path / kind, (name.format(folder) for folder in folders[kind]))
-        layout, folder = find_layout(DataFolder(tmp_path / kind), candidates)
-        assert (layout, folder.path) == (candidate, tmp_path / kind)
-        touch(tmp_path / "above" / kind / "GOPRO_Large", (name.format(folder) for folder in folders[kind]))
-        layout, folder = find_layout(DataFolder(tmp_path / "above" / kind), candidates, ("GOPRO_Large",))
-        assert (layout, folder.path) == (candidate, tmp_path / "above" / kind / "GOPRO_Large")
+GOPRO = {
+    "raw": RawGoPro(),
+    "relaid": PairedFolders("input", "target"),
+    "flat": PairedFolders("blur", "sharp"),
+}
+BELOW = re.compile("gopro(_large)?", re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "folders"),
+    [
+        ("raw", "train/GOPR/{}/1.png", ("blur", "sharp")),
+        ("relaid", "train/{}/GOPR-1.png", ("input", "target")),
+        ("flat", "train/{}/GOPR_1.png", ("blur", "sharp")),
+    ],
+)
+def test_layouts_are_told_apart(tmp_path: Path, kind: str, name: str, folders: tuple[str, str]) -> None:
+    for root in ("here", "above/GOPRO_Large", "other/gopro"):
+        touch(tmp_path / root, (name.format(folder) for folder in folders))
+        found = find_layouts(DataFolder(tmp_path / root.split("/")[0]), GOPRO, BELOW)
+        assert found.data.path == tmp_path / root
+        assert dict(found.layouts) == {"train": (kind, GOPRO[kind])}
+
+
+def test_each_split_may_be_laid_out_in_its_own_way(tmp_path: Path) -> None:
+    touch(tmp_path, (f"train/{folder}/a.png" for folder in ("blur", "sharp")))
+    touch(tmp_path, (f"test/{folder}/a.png" for folder in ("input", "target")))
+    found = find_layouts(DataFolder(tmp_path), GOPRO)
+    assert {split: name for split, (name, _) in found.layouts.items()} == {"train": "flat", "test": "relaid"}
+    assert found.description == f"{GOPRO['flat'].description} and {GOPRO['relaid'].description}"
+    alike = find_layouts(DataFolder(tmp_path), GOPRO, mixed=False)
+    assert list(alike.layouts) == ["test"]
+
+
+def test_a_layout_that_is_asked_for_and_not_there_says_which_is(tmp_path: Path) -> None:
+    touch(tmp_path / "GoPro", (f"test/{folder}/a.png" for folder in ("input", "target")))
+    found = find_layouts(DataFolder(tmp_path), GOPRO, BELOW, only="relaid")
+    assert found.layouts == {"test": ("relaid", GOPRO["relaid"])}
+    with pytest.raises(DataError) as caught:
+        find_layouts(DataFolder(tmp_path), GOPRO, BELOW, "data.gopro_root", only="flat")
+    assert one_line(caught) == (
+        f"data.gopro_root={tmp_path} is not laid out as data.gopro_layout=flat says: looked for "
+        "{train,val,test}/{blur,sharp}/NAME.png; it holds GoPro; it is laid out as relaid"
+    )
+
+
+def test_two_copies_below_the_root_are_not_chosen_between(tmp_path: Path) -> None:
+    for copy in ("GOPRO_Large", "GoPro"):
+        touch(tmp_path / copy, (f"test/{folder}/a.png" for folder in ("input", "target")))
+    with pytest.raises(
+        DataError, match=r"more than one copy of the dataset \(GOPRO_Large, GoPro\): give one"
+    ):
+        find_layouts(DataFolder(tmp_path), GOPRO, BELOW)
+    (tmp_path / "GoPro/test/input").rename(tmp_path / "GoPro/test/in")
+    assert find_layouts(DataFolder(tmp_path), GOPRO, BELOW).data.path == tmp_path / "GOPRO_Large"
+
+
+def test_a_test_set_may_lie_at_the_top(tmp_path: Path) -> None:
+    touch(tmp_path, (f"{folder}/a.b.png" for folder in ("input", "target")))
+    layout = PairedFolders("input", "target", top="test")
+    assert layout.splits(DataFolder(tmp_path)) == ("test",)
+    assert pairs_in(layout, tmp_path, "test") == [
+        Pair("a.b", tmp_path / "input/a.b.png", tmp_path / "target/a.b.png", None)
+    ]
+    assert PairedFolders("input", "target").splits(DataFolder(tmp_path)) == ()
+    touch(tmp_path, (f"test/{folder}/c.png" for folder in ("input", "target")))
+    assert [pair.name for pair in pairs_in(layout, tmp_path, "test")] == ["c"]
 
 
 # Links
@@ -315,8 +337,8 @@ def test_links_that_leave_the_data_folder_are_named_once_or_followed(tmp_path: P
     (tmp_path / link).symlink_to(outside)
     for follow in (False, True):
         root = open_root(tmp_path / "data", follow_links=follow)
-        layout, folder = find_layout(root, [PairedFolders()], ("GOPRO",))
-        listing = layout.listing(folder, "train")
+        found = find_layouts(root, {"split": PairedFolders()}, BELOW)
+        listing = PairedFolders().listing(found.data, "train")
         assert len(listing.pairs) == 1
         if follow:
             assert listing.faults == ()
@@ -342,8 +364,16 @@ def test_each_link_of_a_dataset_made_of_links_is_named(tmp_path: Path) -> None:
 def test_a_link_from_a_subfolder_to_another_part_of_the_root_is_inside(tmp_path: Path) -> None:
     touch(tmp_path, ["store/a.png", "GOPRO/train/sharp/a.png"])
     (tmp_path / "GOPRO/train/blurry").symlink_to(tmp_path / "store")
-    _, folder = find_layout(DataFolder(tmp_path), [PairedFolders()], ("GOPRO",))
-    assert PairedFolders().listing(folder, "train").faults == ()
+    found = find_layouts(DataFolder(tmp_path), {"split": PairedFolders()}, BELOW)
+    assert PairedFolders().listing(found.data, "train").faults == ()
+
+
+def test_a_link_to_another_dataset_beside_this_one_does_not_count(tmp_path: Path) -> None:
+    touch(tmp_path / "data/GOPRO", (f"train/{folder}/a.png" for folder in ("blurry", "sharp")))
+    touch(tmp_path, ["disk/HIDE/a.png"])
+    (tmp_path / "data/HIDE").symlink_to(tmp_path / "disk/HIDE")
+    found = find_layouts(DataFolder(tmp_path / "data"), {"split": PairedFolders()}, BELOW)
+    assert PairedFolders().listing(found.data, "train").faults == ()
 
 
 def test_a_root_that_is_a_link_is_followed(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,18 @@ import pytest
 from PIL import Image
 
 from deblur_lab.data.layouts import DataFolder, Listing, PairedFolders
+from deblur_lab.data.made_up import read_record
+from deblur_lab.data.picture_scenes import PictureScenes
 from deblur_lab.data.samples import SceneSet, Source, Split
-from deblur_lab.data.sources import Folder, GoPro, PictureScenes, ReLoBlur, evenly_spaced
+from deblur_lab.data.sources import (
+    HIDE,
+    Folder,
+    GoPro,
+    PictureSource,
+    RealBlur,
+    ReLoBlur,
+    evenly_spaced,
+)
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import ImageError
 
@@ -144,6 +155,145 @@ def test_a_layout_can_be_forced(tmp_path: Path) -> None:
         GoPro(tmp_path, PROTOCOL, layout=PairedFolders("a", "b")).scenes("test")
 
 
+def write_hide(root: Path) -> None:
+    for number, folder in ((1, "train"), (2, "test/test-close-ups"), (3, "test/test-long-shot")):
+        write(root / f"{folder}/{number}fromGOPR1096.MP4.png", number)
+        write(root / f"GT/{number}fromGOPR1096.MP4.png", 100 + number)
+
+
+def test_hide(tmp_path: Path) -> None:
+    write_hide(tmp_path / "HIDE_dataset")
+    source = HIDE(tmp_path, PROTOCOL)
+    assert isinstance(source, Source)
+    assert (source.name, source.protocol, source.splits()) == ("hide", PROTOCOL, ("train", "test"))
+    scenes = source.scenes("test")
+    assert (scenes.layout, scenes.root, len(scenes)) == ("raw", tmp_path / "HIDE_dataset", 2)
+    scene = scenes.load(1)
+    assert scene.name == "3fromGOPR1096.MP4"
+    assert (int(scene.blurry.max()), int(scene.sharp.max())) == (3, 103)
+    assert scene.mask is not None
+    assert scene.mask.all()
+
+
+def write_realblur(root: Path, kind: str, value: int) -> None:
+    top = {"j": "RealBlur-J_ECC_IMCORR_centroid_itensity_ref", "r": "RealBlur-R_BM3D_ECC_IMCORR"}[kind]
+    for split, scene in (("train", "scene001"), ("test", "scene002")):
+        write(root / top / scene / "blur/blur_1.png", value)
+        write(root / top / scene / "gt/gt_1.png", 100 + value)
+        line = f"{top}/{scene}/gt/gt_1.png {top}/{scene}/blur/blur_1.png \n"
+        (root / f"RealBlur_{kind.upper()}_{split}_list.txt").write_text(line)
+
+
+def test_realblur_j_and_r_in_one_folder(tmp_path: Path) -> None:
+    write_realblur(tmp_path / "RealBlur", "j", 9)
+    write_realblur(tmp_path / "RealBlur", "r", 1)
+    for kind, value in (("j", 9), ("r", 1)):
+        source = RealBlur(tmp_path, PROTOCOL, kind=kind)
+        assert isinstance(source, Source)
+        assert (source.name, source.splits()) == (f"realblur_{kind}", ("train", "test"))
+        scene = source.scenes("test").load(0)
+        assert (scene.name, int(scene.blurry.max())) == ("scene002/1", value)
+        assert source.scenes("val").root == tmp_path / "RealBlur"
+    with pytest.raises(ConfigurationError, match="kind=x: choose j or r"):
+        RealBlur(tmp_path, PROTOCOL, kind="x")
+
+
+@pytest.mark.parametrize("folder", ["RealBlur_J", "RealBlur-J", "RealBlur", "realblur_j_relaid"])
+def test_realblur_relaid_below_the_root(tmp_path: Path, folder: str) -> None:
+    write_pairs(tmp_path / folder, "input", "target", 2)
+    write_pairs(tmp_path / "RealBlur_R", "input", "target", 1)
+    source = RealBlur(tmp_path, PROTOCOL, kind="j")
+    assert (source.splits(), len(source.scenes("test"))) == (("test",), 2)
+    assert source.scenes("test").layout == "relaid"
+
+
+@pytest.mark.parametrize("build", [GoPro, HIDE, lambda *given: RealBlur(*given, kind="r")])
+def test_splits_may_be_laid_out_each_in_its_own_way(
+    tmp_path: Path, build: Callable[..., PictureSource]
+) -> None:
+    write_pairs(tmp_path / "train", "blur", "sharp", 3)
+    write_pairs(tmp_path / "test", "input", "target", 2)
+    source = build(tmp_path, PROTOCOL)
+    assert [len(source.scenes(split)) for split in ("train", "val", "test")] == [3, 2, 2]
+    assert [source.scenes(split).layout for split in ("train", "val", "test")] == ["flat", "relaid", "relaid"]
+    assert source.splits() == ("train", "test")
+    (tmp_path / "test").rename(tmp_path / "val")
+    assert build(tmp_path, PROTOCOL).splits() == ("train", "val")
+
+
+def test_a_folder_is_split_or_not_and_never_both(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "train", "blurry", "sharp", 3)
+    write_pairs(tmp_path, "blurry", "sharp", 4)
+    assert Folder(tmp_path, PROTOCOL).splits() == ("train",)
+    with pytest.raises(DataError, match=r"has no test split .*: it has train alone"):
+        Folder(tmp_path, PROTOCOL).scenes("test")
+    unsplit = Folder(tmp_path, PROTOCOL, layout="unsplit")
+    assert (unsplit.splits(), len(unsplit.scenes("train"))) == (("train", "test"), 3)
+
+
+def test_a_layout_is_forced_by_its_name(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "test", "input", "target", 1)
+    write_pairs(tmp_path / "test", "blur", "sharp", 2)
+    assert [
+        len(GoPro(tmp_path, PROTOCOL, layout=layout).scenes("test")) for layout in ("auto", "relaid", "flat")
+    ] == [1, 1, 2]
+    with pytest.raises(
+        DataError, match=r"is not laid out as data\.layout=raw says: .*; it is laid out as relaid"
+    ):
+        GoPro(tmp_path, PROTOCOL, layout="raw").scenes("test")
+    for build, layouts in ((GoPro, "raw, relaid, flat"), (ReLoBlur, "raw"), (Folder, "split, unsplit")):
+        with pytest.raises(ConfigurationError) as caught:
+            build(tmp_path, PROTOCOL, layout="Raw", root_key="data.own_root")
+        assert str(caught.value) == f"data.own_layout=Raw: choose auto, {layouts}"
+    with pytest.raises(ConfigurationError, match=r"the layout flat does not say which blur it holds"):
+        GoPro(tmp_path, PROTOCOL, layout="flat", blur="blur_gamma")
+
+
+def test_which_masks_are_used_is_known(tmp_path: Path) -> None:
+    write_reloblur(tmp_path, "test", 2)
+    (tmp_path / "masks").rename(tmp_path / "masks_lmdvit")
+    named = ReLoBlur(tmp_path, PROTOCOL, masks="masks_lmdvit")
+    assert {named.scenes(split).masks_from for split in ("val", "test")} == {"masks_lmdvit"}
+    assert ReLoBlur(tmp_path, PROTOCOL, masks=None).scenes("test").masks_from is None
+    assert ReLoBlur(tmp_path, PROTOCOL).scenes("test").masks_from is None  # they are not there
+    write_pairs(tmp_path / "own", "blurry", "sharp", 1)
+    assert Folder(tmp_path / "own", PROTOCOL).scenes("test").masks_from is None
+    write(tmp_path / "own/mask/00.png", 255)
+    assert Folder(tmp_path / "own", PROTOCOL).scenes("test").masks_from == "mask"
+
+
+def test_what_was_made_up_is_said_to_be(tmp_path: Path) -> None:
+    real, made = tmp_path / "real", tmp_path / "made"
+    for root in (real, made):
+        write_pairs(root / "test", "input", "target", 2)
+    (made / "synthetic.json").write_text('{"holds": ["test"]}')
+    scenes = GoPro(made, PROTOCOL).scenes("test")
+    assert (scenes.made_up, scenes.note) == (True, "made-up scenes (synthetic.json), not GoPro")
+    val = GoPro(made, PROTOCOL).scenes("val")
+    assert (val.made_up, val.note) == (True, "val is a sample of test")
+    # A part of it, given by itself.
+    assert GoPro(made / "test", PROTOCOL).scenes("test").made_up
+    assert not GoPro(real, PROTOCOL).scenes("test").made_up
+    assert GoPro(real, PROTOCOL).scenes("test").note == ""
+    # A real one that happens to lie in it.
+    write_pairs(made / "GoPro/test", "input", "target", 2)
+    assert not GoPro(made / "GoPro", PROTOCOL).scenes("test").made_up
+    write_pairs(made, "blurry", "sharp", 2)
+    notes = {Folder(made, PROTOCOL).scenes(split).note for split in ("train", "test")}
+    assert notes == {
+        "one pair in 10 is kept for testing (data.holdout_every); made-up scenes (synthetic.json)"
+    }
+
+
+@pytest.mark.parametrize("written", ["", "[]", "{"])
+def test_a_damaged_record_is_no_silence(tmp_path: Path, written: str) -> None:
+    write_pairs(tmp_path / "test", "input", "target", 1)
+    (tmp_path / "synthetic.json").write_text(written)
+    with pytest.raises(DataError, match=r"synthetic\.json is damaged: write the dataset anew"):
+        GoPro(tmp_path, PROTOCOL).scenes("test")
+    assert read_record(tmp_path.parent) is None
+
+
 def test_val_is_a_sample_of_test_where_there_is_none(tmp_path: Path) -> None:
     write_reloblur(tmp_path, "test", 9)
     source = ReLoBlur(tmp_path, PROTOCOL, val_images=3)
@@ -216,8 +366,10 @@ def test_files_that_change_during_a_run_are_named(tmp_path: Path) -> None:
     assert len(scenes.problems(2, 1)) == 3
 
 
-@pytest.mark.parametrize("source", [ReLoBlur, GoPro, Folder])
-def test_a_missing_root_is_named(tmp_path: Path, source: type[ReLoBlur] | type[GoPro] | type[Folder]) -> None:
+@pytest.mark.parametrize(
+    "source", [ReLoBlur, GoPro, HIDE, Folder, lambda *given, **key: RealBlur(*given, kind="j", **key)]
+)
+def test_a_missing_root_is_named(tmp_path: Path, source: Callable[..., PictureSource]) -> None:
     with pytest.raises(DataError, match=r"data\.root=.*none does not exist"):
         source(tmp_path / "none", PROTOCOL).scenes("train")
     with pytest.raises(DataError, match=r"^data\.own_root=.*none does not exist"):

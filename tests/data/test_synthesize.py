@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deblur_lab import __version__
 from deblur_lab.config import configuration_root
-from deblur_lab.data.synthesize import LOADED, _is_abandoned, main
+from deblur_lab.data.made_up import read_record
+from deblur_lab.data.synthesize import _is_abandoned, main
 from deblur_lab.data.writers import LAYOUTS, frames
 from deblur_lab.errors import MachineError
 
@@ -24,7 +27,7 @@ R = "RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref"
 
 # All files of three training and two test pairs: sequences of one pair each, an even number of them a split.
 FILES = {
-    ("folder", "raw"): [
+    ("folder", "split"): [
         f"{split}/{folder}/{number:06d}.png"
         for split, count in (("train", 3), ("test", 2))
         for folder in ("blurry", "sharp", "mask")
@@ -126,7 +129,8 @@ def test_every_layout_is_tested():
 @pytest.mark.parametrize(("layout", "variant"), FILES)
 def test_a_layout_is_written_to_the_letter(tmp_path, layout, variant, capsys):
     assert write(tmp_path, layout, f"variant={variant}") == 0
-    assert files(tmp_path) == sorted(FILES[layout, variant])
+    record = str(Path(LAYOUTS[layout][variant].root, "synthetic.json"))
+    assert files(tmp_path) == sorted([*FILES[layout, variant], record])
     assert not list(tmp_path.glob(".*"))
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("5 pairs written in ")
@@ -155,7 +159,7 @@ def test_sequences_have_several_frames_and_are_in_one_split():
 
 def test_test_sets_alone_need_no_folder_for_the_split(tmp_path, capsys):
     assert write(tmp_path, "hide", "variant=relaid", "train_scenes=0") == 0
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["input", "target"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["input", "synthetic.json", "target"]
     assert "deblur_lab.train" not in capsys.readouterr().out
 
 
@@ -235,14 +239,48 @@ def test_paths_are_taken_as_typed(tmp_path, capsys):
     assert f"data=reloblur 'data.root={output}'" in capsys.readouterr().out
 
 
-def test_what_can_be_loaded_at_once_is_what_there_is_a_choice_for(tmp_path, capsys):
+def test_all_that_is_written_can_be_loaded_at_once(tmp_path, capsys):
     choices = {path.stem for path in (configuration_root() / "conf" / "data").glob("*.yaml")}
-    written = {layout.data for variants in LAYOUTS.values() for layout in variants.values()}
-    assert written & choices == LOADED
-    assert write(tmp_path / "hide", "hide") == 0
-    assert "next:" not in capsys.readouterr().out
-    assert write(tmp_path / "folder", "folder") == 0
-    assert "next: python -m deblur_lab.train model=m2aenet data=folder" in capsys.readouterr().out
+    assert {layout.data for variants in LAYOUTS.values() for layout in variants.values()} <= choices
+    for layout, variants in LAYOUTS.items():
+        for name, variant in variants.items():
+            output = tmp_path / layout / name
+            assert write(output, layout, f"variant={name}", "train_scenes=1", "test_scenes=1") == 0
+            root = (output / variant.root).as_posix()
+            said = capsys.readouterr().out
+            assert (
+                f"next: python -m deblur_lab.train model=m2aenet data={variant.data} data.root={root}" in said
+            )
+    assert write(tmp_path / "alone", "realblur_r", "variant=relaid", "train_scenes=0") == 0
+    said = capsys.readouterr().out
+    assert write(tmp_path / "untested", "gopro", "test_scenes=0") == 0
+    assert "next:" not in capsys.readouterr().out  # a training scores in the end
+    assert f"evaluate checkpoint=PATH data=realblur_r data.root={tmp_path / 'alone'}\n" in said
+
+
+def test_a_record_says_how_it_was_made_up(tmp_path):
+    write(tmp_path / "a", "gopro", "train_scenes=4", "seed=3")
+    record = read_record(tmp_path / "a/GOPRO_Large")
+    assert record == {
+        "made_by": "deblur_lab.data.synthesize",
+        "version": __version__,
+        "data": "gopro",
+        "layout": "gopro",
+        "variant": "raw",
+        "size": [48, 40],
+        "seed": 3,
+        "holds": ["test", "train"],
+        "pairs": {"train": 4, "test": 2},
+        "sequences": {
+            "train": {"GOPR0372_11_00": 2, "GOPR0373_11_00": 2},
+            "test": {"GOPR0374_11_00": 1, "GOPR0375_11_00": 1},
+        },
+    }
+    assert read_record(tmp_path / "a/GOPRO_Large/test") == record
+    write(tmp_path / "b", "realblur_j", "test_scenes=0")
+    record = read_record(tmp_path / "b")
+    assert record["holds"] == [J, "RealBlur_J_train_list.txt"]
+    assert (record["pairs"], list(record["sequences"])) == ({"train": 3}, ["train"])
 
 
 def test_what_a_killed_process_left_is_not_looked_into_on_windows(tmp_path, monkeypatch):
@@ -396,22 +434,43 @@ def test_help_does_not_wait_for_what_is_slow_to_load():
     assert max(map(len, printed)) <= 130
 
 
-def test_what_is_written_is_what_the_loaders_read(tmp_path):
-    from deblur_lab.data.sources import Folder, GoPro, ReLoBlur
+@pytest.mark.parametrize(("layout", "variant"), FILES)
+def test_what_is_written_is_what_the_loaders_read(tmp_path, layout, variant):
+    from deblur_lab.data.sources import HIDE, Folder, GoPro, RealBlur, ReLoBlur
 
-    for layout, variant, build in (
-        ("reloblur", "raw", ReLoBlur),
-        ("gopro", "raw", GoPro),
-        ("gopro", "relaid", GoPro),
-        ("gopro", "flat", GoPro),
-        ("folder", "raw", Folder),
-    ):
-        root = tmp_path / layout / variant
-        write(root, layout, f"variant={variant}")
-        data = build(root / LAYOUTS[layout][variant].root, None)
+    builds = {
+        "folder": Folder,
+        "gopro": GoPro,
+        "hide": HIDE,
+        "realblur_j": partial(RealBlur, kind="j"),
+        "realblur_r": partial(RealBlur, kind="r"),
+        "reloblur": ReLoBlur,
+    }
+    write(tmp_path, layout, f"variant={variant}")
+    root = tmp_path / LAYOUTS[layout][variant].root
+    record = read_record(root)
+    # The folder itself, the one above it, and the layout by its name.
+    for given, forced in ((root, "auto"), (tmp_path, "auto"), (root, variant)):
+        data = builds[layout](given, None, layout=forced)
+        assert (data.name, data.splits()) == (layout, ("train", "test"))
         for split, count in (("train", 3), ("test", 2)):
             scenes = data.scenes(split)
-            assert len(scenes) == count
-            scene = scenes.load(0)
-            assert scene.blurry.shape == scene.sharp.shape == (40, 48, 3)
-            assert scene.mask is not None
+            assert (len(scenes), scenes.faults) == (count, ())
+            assert (scenes.layout, scenes.root, scenes.made_up) == (variant, root, True)
+            assert sum(record["sequences"][split].values()) in (0, count)
+            names = [scenes.name(index) for index in range(count)]
+            assert all(any(part in name for name in names) for part in record["sequences"][split])
+    scene = scenes.load(0)
+    assert scene.blurry.shape == scene.sharp.shape
+    assert scene.mask is not None
+    assert scenes.masks_from == {"folder": "mask", "reloblur": "masks"}.get(layout)
+
+
+@pytest.mark.parametrize("layout", ["hide", "realblur_j", "realblur_r"])
+def test_a_test_set_alone_is_what_the_loaders_read(tmp_path, layout):
+    from deblur_lab.data.sources import HIDE, RealBlur
+
+    assert write(tmp_path, layout, "variant=relaid", "train_scenes=0") == 0
+    build = HIDE if layout == "hide" else partial(RealBlur, kind=layout[-1])
+    data = build(tmp_path, None)
+    assert (data.splits(), data.scenes("test").layout, len(data.scenes("test"))) == (("test",), "relaid", 2)

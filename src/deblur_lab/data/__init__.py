@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from deblur_lab.data.light import SensorNoise
     from deblur_lab.data.samples import SampleKey, Scene, SceneSet, Source
     from deblur_lab.data.scenes import CameraShake, Exposure, LocalMotion, Mixture
-    from deblur_lab.data.sources import Folder, GoPro, ReLoBlur
+    from deblur_lab.data.sources import HIDE, Folder, GoPro, RealBlur, ReLoBlur
     from deblur_lab.data.synthetic import SyntheticSource
 
 _MODULES = {
+    "HIDE": "sources",
     "CameraShake": "scenes",
     "DeblurDataModule": "datamodule",
     "Exposure": "scenes",
@@ -25,6 +26,7 @@ _MODULES = {
     "Mixture": "scenes",
     "MotionKernels": "kernels",
     "ReLoBlur": "sources",
+    "RealBlur": "sources",
     "SampleKey": "samples",
     "Scene": "samples",
     "SceneSet": "samples",
@@ -35,6 +37,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "HIDE",
     "CameraShake",
     "DeblurDataModule",
     "Exposure",
@@ -44,6 +47,7 @@ __all__ = [
     "Mixture",
     "MotionKernels",
     "ReLoBlur",
+    "RealBlur",
     "SampleKey",
     "Scene",
     "SceneSet",

@@ -68,6 +68,14 @@ class Source(Protocol):
         """
         ...
 
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that there are, without those that another stands in for; in the order of `Split`.
+
+        Raises:
+            DataError: The dataset is missing.
+        """
+        ...
+
 
 class SampleKey(NamedTuple):
     """Which training sample to make: a sample is a function of this and of the seed alone."""

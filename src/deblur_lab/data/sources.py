@@ -1,90 +1,156 @@
 """Datasets of pictures in folders, as the field publishes them or as a person keeps their own."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-
-from deblur_lab.data.checking import Stamps, find_problems
 from deblur_lab.data.layouts import (
+    Found,
     HeldOutFolders,
     Layout,
-    Listing,
-    Pair,
     PairedFolders,
     RawGoPro,
+    RawHIDE,
+    RawRealBlur,
     RawReLoBlur,
-    find_layout,
+    find_layouts,
     open_root,
 )
-from deblur_lab.data.samples import Scene, Split
+from deblur_lab.data.layouts.realblur import names_of
+from deblur_lab.data.made_up import RECORD_NAME, read_record
+from deblur_lab.data.picture_scenes import PictureScenes
+from deblur_lab.data.samples import Split
 from deblur_lab.errors import ConfigurationError, DataError
-from deblur_lab.images import quoted, read_mask, read_rgb
+from deblur_lab.images import quoted
 from deblur_lab.ranges import Count, Range
 
+# Test sets are handed around without a folder for the split.
+_RELAID = PairedFolders("input", "target", top="test")
+_FLAT = PairedFolders("blur", "sharp")
 
-class PictureScenes:
-    """Scenes that are read from files.
+
+class PictureSource:
+    """The splits of a folder, each of which is looked through once, when its scenes are first asked for.
 
     Args:
-        pairs: The files.
-        blurred_all_over: Whether all of every picture is known to be blurred: where there is no mask file the
-            mask is then all ones, and not unknown.
-        note: What a person who reads the number of scenes should know beside it.
-        faults: What keeps other files from being scenes, each in one line: refuse them before any is used.
+        root: The folder.
+        protocol: How restored pictures are scored.
+        layouts: The layouts that the dataset may have, by name, in the order in which they are tried.
+        layout: The name of the only one to look for, `auto` for all of them, or another.
+        val_images: `val` is an evenly spaced sample of at most so many test pairs, where there is no
+            validation split. The scores of a checkpoint that is chosen by it are optimistic.
+        follow_links: Whether links in `root` may leave it, as where a dataset is put together from links.
+        root_key: The setting that `root` is given by, for messages.
+        title: What the dataset is called in sentences; empty if it is nobody's but the user's.
+        subfolders: What the dataset's folder may be called, where `root` is the one above it.
+        blurred_all_over: See `PictureScenes`.
+        masks_from: The name of the folder that masks are from, if there are any.
+        mixed: See `find_layouts`.
+
+    Raises:
+        ConfigurationError: `val_images` is not positive, or there is no such layout.
     """
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        root: str | Path,
+        protocol: object,
+        layouts: Mapping[str, Layout],
         *,
+        layout: str | Layout,
+        val_images: int,
+        follow_links: bool,
+        root_key: str,
+        title: str = "",
+        subfolders: re.Pattern[str] | None = None,
         blurred_all_over: bool = False,
-        note: str = "",
-        faults: Sequence[str] = (),
+        masks_from: str | None = None,
+        mixed: bool = True,
     ) -> None:
-        self.pairs = tuple(pairs)
-        self.blurred_all_over = blurred_all_over
-        self.note = note
-        self.faults = tuple(faults)
-        self._stamps = Stamps()
+        if val_images < 1:
+            raise ConfigurationError(f"data.val_images={val_images}: give 1 or more")
+        self.protocol = protocol
+        if isinstance(layout, str) and layout not in ("auto", *layouts):
+            raise ConfigurationError(
+                f"{root_key.replace('root', 'layout')}={layout}: choose {', '.join(('auto', *layouts))}"
+            )
+        self._root = root
+        self._root_key = root_key
+        self._layouts = layouts if isinstance(layout, str) else {type(layout).__name__: layout}
+        self._only = layout if isinstance(layout, str) and layout != "auto" else None
+        self._val_images = val_images
+        self._follow_links = follow_links
+        self._title = title
+        self._subfolders = subfolders
+        self._blurred_all_over = blurred_all_over
+        self._masks_from = masks_from
+        self._mixed = mixed
+        self._scenes: dict[Split, PictureScenes] = {}
 
-    def __len__(self) -> int:
-        """How many scenes there are."""
-        return len(self.pairs)
-
-    def name(self, index: int) -> str:
-        """The name of a scene, as in `layouts.Pair`."""
-        return self.pairs[index].name
-
-    def load(self, index: int, epoch: int = 0) -> Scene:
-        """Read a scene; it is the same in every epoch.
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that lie on disk, without those that another stands in for.
 
         Raises:
-            ImageError: A file cannot be read.
-            DataError: The files differ in size, or one was changed since `problems` looked at it.
+            DataError: The folder or the layout is missing.
         """
-        pair = self.pairs[index]
-        blurry, sharp = read_rgb(pair.blurry), read_rgb(pair.sharp)
-        _require_one_size(pair.blurry, blurry.shape, pair.sharp, sharp.shape)
-        mask = None
-        if pair.mask is not None:
-            mask = read_mask(pair.mask)
-            _require_one_size(pair.blurry, blurry.shape, pair.mask, mask.shape)
-        elif self.blurred_all_over:
-            mask = np.ones(blurry.shape[:2], np.uint8)
-        for path in (pair.blurry, pair.sharp, pair.mask):
-            if path is not None:
-                self._stamps.require_unchanged(path)
-        return Scene(pair.name, blurry, sharp, mask)
+        return tuple(self._found().layouts)
 
-    def problems(self, num_workers: int, smallest_px: int, *, full: bool = False) -> list[str]:
-        """What keeps the files of the pairs from being used; see `checking.find_problems`."""
-        self._stamps.take(self.pairs, num_workers)
-        return find_problems(self.pairs, num_workers, full=full, smallest_px=smallest_px)
+    def scenes(self, split: Split) -> PictureScenes:
+        """The scenes of a split; the folder is looked through when they are first asked for.
+
+        Raises:
+            DataError: The folder, the layout, the split or a partner is missing.
+        """
+        if split not in self._scenes:
+            self._scenes[split] = self._look_up(split)
+        return self._scenes[split]
+
+    def _look_up(self, split: Split) -> PictureScenes:
+        found = self._found()
+        if split not in found.layouts:
+            return self._stand_in(split, found)
+        name, layout = found.layouts[split]
+        listing = layout.listing(found.data, split)
+        made_up = read_record(found.data.path) is not None
+        notes = [layout.note] if isinstance(layout, HeldOutFolders) else []
+        if made_up:
+            instead = f", not {self._title}" if self._title else ""
+            notes.append(f"made-up scenes ({RECORD_NAME}){instead}")
+        has_masks = any(pair.mask is not None for pair in listing.pairs)
+        return PictureScenes(
+            listing.pairs,
+            blurred_all_over=self._blurred_all_over,
+            note="; ".join(notes),
+            faults=listing.faults,
+            layout=name,
+            root=found.data.path,
+            masks_from=self._masks_from if has_masks else None,
+            made_up=made_up,
+        )
+
+    def _stand_in(self, split: Split, found: Found) -> PictureScenes:
+        """The scenes of another split, or a sample of them, for one that there is not."""
+        if split == "val" and "test" in found.layouts:
+            test = self.scenes("test")
+            chosen = [test.pairs[index] for index in evenly_spaced(len(test.pairs), self._val_images)]
+            return test.standing_in(chosen, "val is a sample of test")
+        if split == "test" and "val" in found.layouts:
+            val = self.scenes("val")
+            return val.standing_in(val.pairs, "test is val, as there is no test folder")
+        raise DataError(
+            f"{quoted(found.data.path)} has no {split} split ({found.description}): "
+            f"it has {', '.join(found.layouts)} alone"
+        )
+
+    def _found(self) -> Found:
+        root = open_root(self._root, self._root_key, follow_links=self._follow_links)
+        return find_layouts(
+            root, self._layouts, self._subfolders, self._root_key, only=self._only, mixed=self._mixed
+        )
 
 
-class ReLoBlur:
+class ReLoBlur(PictureSource):
     """ReLoBlur: 2010 training and 395 test pairs of local motion, with masks (Li et al., AAAI 2023).
 
     Args:
@@ -92,14 +158,14 @@ class ReLoBlur:
         protocol: How restored pictures are scored.
         masks: The folder of masks below `root`. There are two releases: name the one that is used. None
             trains and scores without masks.
-        layout: Another layout than the published one; `masks` is then not looked at.
+        layout: `auto` or `raw`, which is the published one; or another, and `masks` is then not looked at.
         val_images: `val` is an evenly spaced sample of at most so many test pairs, as the dataset has no
             validation split. The scores of a checkpoint that is chosen by it are optimistic.
         follow_links: Whether links in `root` may leave it, as where a dataset is put together from links.
         root_key: The setting that `root` is given by, for messages.
 
     Raises:
-        ConfigurationError: `val_images` is not positive.
+        ConfigurationError: `val_images` is not positive, or there is no such layout.
     """
 
     name = "reloblur"
@@ -110,48 +176,45 @@ class ReLoBlur:
         protocol: object,
         *,
         masks: str | None = "masks",
-        layout: Layout | None = None,
+        layout: Literal["auto", "raw"] | Layout = "auto",
         val_images: Count = 50,
         follow_links: bool = False,
         root_key: str = "data.root",
     ) -> None:
-        self.protocol = protocol
-        self._splits = _Splits(
+        super().__init__(
             root,
-            [layout or RawReLoBlur(masks)],
-            ("ReLoBlur",),
-            val_images,
-            root_key,
+            protocol,
+            {"raw": RawReLoBlur(masks)},
+            layout=layout,
+            val_images=val_images,
             follow_links=follow_links,
+            root_key=root_key,
+            title="ReLoBlur",
+            subfolders=re.compile("reloblur", re.IGNORECASE),
+            masks_from=masks if isinstance(layout, str) else None,
         )
 
-    def scenes(self, split: Split) -> PictureScenes:
-        """The scenes of a split; the folder is looked through when they are first asked for.
 
-        Raises:
-            DataError: The folder, the layout, the split or a partner is missing.
-        """
-        return self._splits.scenes(split)
-
-
-class GoPro:
+class GoPro(PictureSource):
     """GoPro: 2103 training and 1111 test pairs of camera motion (Nah et al., CVPR 2017).
 
     All of every picture counts as blurred, and that is known: the mask is all ones, as in M2AENet's training.
 
     Args:
-        root: The folder that holds `train` and `test`, or the one above it, with `GOPRO_Large`; as published,
-            relaid as `{input,target}`, or flat as `{blur,sharp}`.
+        root: The folder that holds `train` and `test`, or the one above it, with `GOPRO_Large` or `GoPro`.
         protocol: How restored pictures are scored.
         blur: Which blurry pictures of the published layout: `blur`, which papers of today use, or
             `blur_gamma`.
-        layout: The only layout to look for; `blur` is then not looked at.
+        layout: `raw`, as published; `relaid` as `{input,target}`, a test set perhaps without a folder for the
+            split; `flat` as `{blur,sharp}`; `auto` finds out, split by split. Or another, and `blur` is then
+            not looked at.
         val_images: As in `ReLoBlur`.
         follow_links: Likewise.
         root_key: Likewise.
 
     Raises:
-        ConfigurationError: `val_images` is not positive, or `blur` is neither of the two.
+        ConfigurationError: `val_images` is not positive, `blur` is neither of the two, or there is no such
+            layout, or none with that blur.
     """
 
     name = "gopro"
@@ -162,40 +225,132 @@ class GoPro:
         protocol: object,
         *,
         blur: Literal["blur", "blur_gamma"] = "blur",
-        layout: Layout | None = None,
+        layout: Literal["auto", "raw", "relaid", "flat"] | Layout = "auto",
         val_images: Count = 50,
         follow_links: bool = False,
         root_key: str = "data.root",
     ) -> None:
-        self.protocol = protocol
         if blur not in ("blur", "blur_gamma"):
             raise ConfigurationError(f"data.blur={blur}: choose blur or blur_gamma")
-        layouts: list[Layout] = [RawGoPro(blur)]
+        layouts: dict[str, Layout] = {"raw": RawGoPro(blur)}
+        # Other layouts do not say which blur they hold, and by custom hold `blur`.
+        others: dict[str, Layout] = {"relaid": _RELAID, "flat": _FLAT}
         if blur == "blur":
-            # Other layouts do not say which blur they hold, and by custom hold this one.
-            layouts += [PairedFolders("input", "target"), PairedFolders("blur", "sharp")]
-        if layout is not None:
-            layouts = [layout]
-        self._splits = _Splits(
+            layouts |= others
+        elif layout in others:
+            raise ConfigurationError(
+                f"data.blur={blur}: the layout {layout} does not say which blur it holds; choose "
+                "data.blur=blur or the raw layout"
+            )
+        super().__init__(
             root,
+            protocol,
             layouts,
-            ("GOPRO_Large",),
-            val_images,
-            root_key,
-            blurred_all_over=True,
+            layout=layout,
+            val_images=val_images,
             follow_links=follow_links,
+            root_key=root_key,
+            title="GoPro",
+            subfolders=re.compile("gopro(_large)?", re.IGNORECASE),
+            blurred_all_over=True,
         )
 
-    def scenes(self, split: Split) -> PictureScenes:
-        """The scenes of a split; the folder is looked through when they are first asked for.
 
-        Raises:
-            DataError: The folder, the layout, the split or a partner is missing.
-        """
-        return self._splits.scenes(split)
+class HIDE(PictureSource):
+    """HIDE: 6397 training and 2025 test pairs of people in motion (Shen et al., ICCV 2019).
+
+    All of every picture counts as blurred, as in `GoPro`, as whose its pairs are made.
+
+    Args:
+        root: The folder that holds `train`, `test` and `GT`, or the one above it, with `HIDE_dataset` or
+            `HIDE`.
+        protocol: How restored pictures are scored.
+        layout: `raw`, as published, or `relaid` or `flat` as in `GoPro`; `auto` finds out, split by split.
+            Or another.
+        val_images: As in `ReLoBlur`.
+        follow_links: Likewise.
+        root_key: Likewise.
+
+    Raises:
+        ConfigurationError: `val_images` is not positive, or there is no such layout.
+    """
+
+    name = "hide"
+
+    def __init__(
+        self,
+        root: str | Path,
+        protocol: object,
+        *,
+        layout: Literal["auto", "raw", "relaid", "flat"] | Layout = "auto",
+        val_images: Count = 50,
+        follow_links: bool = False,
+        root_key: str = "data.root",
+    ) -> None:
+        super().__init__(
+            root,
+            protocol,
+            {"raw": RawHIDE(), "relaid": _RELAID, "flat": _FLAT},
+            layout=layout,
+            val_images=val_images,
+            follow_links=follow_links,
+            root_key=root_key,
+            title="HIDE",
+            subfolders=re.compile("hide(_dataset)?", re.IGNORECASE),
+            blurred_all_over=True,
+        )
 
 
-class Folder:
+class RealBlur(PictureSource):
+    """RealBlur-J or -R: 3758 training and 980 test pairs of camera shake in the dark (Rim et al., ECCV 2020).
+
+    All of every picture counts as blurred.
+
+    Args:
+        root: The folder that holds the scenes' folder and the lists of pairs, that of J, of R or both; or the
+            scenes' folder itself, or the one above, with `RealBlur`.
+        protocol: How restored pictures are scored.
+        kind: `j`, from the camera's JPEGs, or `r`, from its raw pictures.
+        layout: `raw`, as published, or `relaid` or `flat` as in `GoPro`; `auto` finds out, split by split.
+            Or another.
+        val_images: As in `ReLoBlur`.
+        follow_links: Likewise.
+        root_key: Likewise.
+
+    Raises:
+        ConfigurationError: `val_images` is not positive, there is no such layout, or `kind` is neither of the
+            two.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        protocol: object,
+        *,
+        kind: Literal["j", "r"],
+        layout: Literal["auto", "raw", "relaid", "flat"] | Layout = "auto",
+        val_images: Count = 50,
+        follow_links: bool = False,
+        root_key: str = "data.root",
+    ) -> None:
+        if kind not in ("j", "r"):
+            raise ConfigurationError(f"kind={kind}: choose j or r")
+        self.name = f"realblur_{kind}"
+        super().__init__(
+            root,
+            protocol,
+            {"raw": RawRealBlur(kind), "relaid": _RELAID, "flat": _FLAT},
+            layout=layout,
+            val_images=val_images,
+            follow_links=follow_links,
+            root_key=root_key,
+            title=f"RealBlur-{kind.upper()}",
+            subfolders=re.compile(rf"realblur(_dataset)?|{names_of(kind).pattern}", re.IGNORECASE),
+            blurred_all_over=True,
+        )
+
+
+class Folder(PictureSource):
     """Pictures of one's own: `{blurry,sharp[,mask]}/NAME.png`, paired by name.
 
     The two or three folders lie in `train/`, `val/` and `test/`, of which `val` and `test` stand in for each
@@ -206,7 +361,8 @@ class Folder:
         root: The folder.
         protocol: How restored pictures are scored.
         name: What the dataset is called in scores and messages.
-        layout: The only layout to look for; `holdout_every` is then not looked at.
+        layout: `split` or `unsplit`, as said above; `auto` finds out. Or another, and `holdout_every` is then
+            not looked at.
         holdout_every: Which pairs of an unsplit folder are kept for testing. None trains and scores on all of
             them: right for scoring a net that was trained on something else.
         val_images: As in `ReLoBlur`, where there is no `val` folder.
@@ -214,7 +370,8 @@ class Folder:
         root_key: Likewise.
 
     Raises:
-        ConfigurationError: `val_images` is not positive, or `holdout_every` is less than two.
+        ConfigurationError: `val_images` is not positive, `holdout_every` is less than two, or there is no
+            such layout.
     """
 
     def __init__(
@@ -223,110 +380,29 @@ class Folder:
         protocol: object,
         *,
         name: str = "folder",
-        layout: Layout | None = None,
+        layout: Literal["auto", "split", "unsplit"] | Layout = "auto",
         holdout_every: Annotated[int, Range(2)] | None = 10,
         val_images: Count = 50,
         follow_links: bool = False,
         root_key: str = "data.root",
     ) -> None:
-        self.protocol = protocol
         self.name = name
         folders = PairedFolders(mask="mask")
-        layouts: list[Layout] = [folders, HeldOutFolders(folders, holdout_every)]
-        if layout is not None:
-            layouts = [layout]
-        self._splits = _Splits(root, layouts, (), val_images, root_key, follow_links=follow_links)
-
-    def scenes(self, split: Split) -> PictureScenes:
-        """The scenes of a split; the folder is looked through when they are first asked for.
-
-        Raises:
-            DataError: The folder, the layout, the split or a partner is missing.
-        """
-        return self._splits.scenes(split)
+        super().__init__(
+            root,
+            protocol,
+            {"split": folders, "unsplit": HeldOutFolders(folders, holdout_every)},
+            layout=layout,
+            val_images=val_images,
+            follow_links=follow_links,
+            root_key=root_key,
+            masks_from=folders.mask if isinstance(layout, str) else None,
+            # What lies at the top is then all there is: it could hold what also lies in a split's folder.
+            mixed=False,
+        )
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
     """At most `wanted` of the numbers from 0 to `count - 1`, evenly spaced and away from both ends."""
     chosen = min(count, wanted)
     return [(2 * index + 1) * count // (2 * chosen) for index in range(chosen)]
-
-
-class _Splits:
-    """The scenes of each split of a folder, which is looked through once a split.
-
-    Args:
-        root: The folder.
-        layouts: The layouts to look for.
-        subfolders: Where below `root` to look for them, too.
-        val_images: See `ReLoBlur`.
-        root_key: See `ReLoBlur`.
-        blurred_all_over: See `PictureScenes`.
-        follow_links: See `ReLoBlur`.
-
-    Raises:
-        ConfigurationError: `val_images` is not positive.
-    """
-
-    def __init__(
-        self,
-        root: str | Path,
-        layouts: Sequence[Layout],
-        subfolders: Sequence[str],
-        val_images: int,
-        root_key: str,
-        *,
-        blurred_all_over: bool = False,
-        follow_links: bool = False,
-    ) -> None:
-        if val_images < 1:
-            raise ConfigurationError(f"data.val_images={val_images}: give 1 or more")
-        self._root = root
-        self._layouts = tuple(layouts)
-        self._subfolders = tuple(subfolders)
-        self._val_images = val_images
-        self._root_key = root_key
-        self._blurred_all_over = blurred_all_over
-        self._follow_links = follow_links
-        self._found: dict[Split, PictureScenes] = {}
-
-    def scenes(self, split: Split) -> PictureScenes:
-        """The scenes of a split.
-
-        Raises:
-            DataError: The folder, the layout, the split or a partner is missing.
-        """
-        if split not in self._found:
-            listing, note = self._listing(split)
-            self._found[split] = PictureScenes(
-                listing.pairs, blurred_all_over=self._blurred_all_over, note=note, faults=listing.faults
-            )
-        return self._found[split]
-
-    def _listing(self, split: Split) -> tuple[Listing, str]:
-        """What a split is made of, and what there is to say of it."""
-        root = open_root(self._root, self._root_key, follow_links=self._follow_links)
-        layout, data = find_layout(root, self._layouts, self._subfolders, self._root_key)
-        there = layout.splits(data)
-        note = layout.note if isinstance(layout, HeldOutFolders) else ""
-        if split in there:
-            return layout.listing(data, split), note
-        if split == "val" and "test" in there:
-            test = self.scenes("test")
-            chosen = [test.pairs[index] for index in evenly_spaced(len(test.pairs), self._val_images)]
-            return Listing(tuple(chosen), test.faults), "val is a sample of test"
-        if split == "test" and "val" in there:
-            val = self.scenes("val")
-            return Listing(val.pairs, val.faults), "test is val, as there is no test folder"
-        raise DataError(
-            f"{quoted(data.path)} has no {split} split ({layout.description}): "
-            f"it has {', '.join(there)} alone"
-        )
-
-
-def _require_one_size(first: Path, size: tuple[int, ...], second: Path, other: tuple[int, ...]) -> None:
-    if size[:2] != other[:2]:
-        raise DataError(
-            f"{quoted(first)} is {size[1]} x {size[0]} but {quoted(second)} is {other[1]} x {other[0]}: "
-            "sizes differ, and neither is resized"
-        )

@@ -1,6 +1,7 @@
 """The command ``python -m deblur_lab.data.synthesize``: synthetic pairs in the layout of a real dataset."""
 
 import difflib
+import json
 import multiprocessing
 import os
 import re
@@ -25,9 +26,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deblur_lab import __version__
+from deblur_lab.data.made_up import RECORD_NAME
 from deblur_lab.data.scenes import SceneKind
 from deblur_lab.data.synthetic import SyntheticScenes
-from deblur_lab.data.writers import LAYOUTS, Place, WrittenLayout, WrittenSplit, frames
+from deblur_lab.data.writers import LAYOUTS, Frame, Place, WrittenLayout, WrittenSplit, frames
 from deblur_lab.endings import on_sigterm, reporting
 from deblur_lab.errors import ConfigurationError, MachineError
 
@@ -59,8 +61,6 @@ _SMALLEST_SIZE_PX = 32
 # Of the recipe of M2AENet: its patches, and what their size must be a multiple of.
 _PATCH_PX = 256
 _PATCH_UNIT_PX = 16
-LOADED = frozenset({"folder", "gopro", "reloblur"})
-"""Of what is written here, the choices of `data=` that there are: those that can be trained on at once."""
 _UNFINISHED = ".unfinished"
 
 Choice = TypeVar("Choice")
@@ -273,14 +273,48 @@ def synthesize(settings: Settings, progress: Callable[[int, int], None] | None =
         for done, _ in enumerate(_write_all(jobs, workers), start=1):
             if progress is not None:
                 progress(done, len(jobs))
+        texts = dict(layout.lists(pairs))
+        texts[f"{layout.root or '.'}/{RECORD_NAME}"] = record_of(settings, layout, all_frames)
         try:
-            for path, text in layout.lists(pairs).items():
+            for path, text in texts.items():
                 (folder / path).write_text(text, encoding="utf-8")
             for part in sorted(folder.iterdir()):
                 part.rename(settings.output / part.name)
         except OSError as error:
             raise MachineError(f"output={settings.output} cannot be written to: {error.strerror}") from error
     return len(jobs)
+
+
+def record_of(settings: Settings, layout: WrittenLayout, written: Sequence[Frame]) -> str:
+    """What `RECORD_NAME` in a dataset's folder says of how it came to be, as JSON.
+
+    Its keys: `made_by` and `version`; `data`, the choice that reads it, `layout` and `variant`, `size` and
+    `seed`, as asked for; `holds`, the names of what lies beside the record; `pairs`, how many each split has;
+    `sequences`, how many each of its sequences has, none where the layout has no sequences.
+    """
+    prefix = f"{layout.root}/" if layout.root else ""
+    places = [place for frame in written for place in layout.place(frame).files]
+    places += layout.lists([(frame, layout.place(frame)) for frame in written])
+    sequences: dict[str, dict[str, int]] = {}
+    for frame in written:
+        of_split = sequences.setdefault(frame.split, {})
+        name = layout.sequence(frame)
+        if name:
+            of_split[name] = of_split.get(name, 0) + 1
+    variants = LAYOUTS[settings.layout]
+    record = {
+        "made_by": "deblur_lab.data.synthesize",
+        "version": __version__,
+        "data": layout.data,
+        "layout": settings.layout,
+        "variant": next(name for name, variant in variants.items() if variant is layout),
+        "size": list(settings.size_px),
+        "seed": settings.seed,
+        "holds": sorted({place.removeprefix(prefix).split("/")[0] for place in places}),
+        "pairs": {split: sum(frame.split == split for frame in written) for split in sequences},
+        "sequences": sequences,
+    }
+    return f"{json.dumps(record, indent=2)}\n"
 
 
 def _spare_cores() -> int:
@@ -393,7 +427,9 @@ def _run(arguments: Sequence[str]) -> int:
     layout = layout_of(settings)
     count = settings.train_scenes + settings.test_scenes
     _say(f"{count} pairs written in {seconds:.1f} s to {settings.output}")
-    if layout.data in LOADED:
+    if settings.test_scenes == 0:
+        _say("there are no pairs to test on, which a training needs as well: test_scenes=...")
+    else:
         _say(f"next: {_next_command(settings, layout)}")
     return 0
 

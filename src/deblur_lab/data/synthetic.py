@@ -34,7 +34,10 @@ class SyntheticScenes:
 
     Attributes:
         size_px: Width and height of each.
+        made_up: Always: scores on them are never those on a real dataset.
     """
+
+    made_up = True
 
     def __init__(
         self,
@@ -183,3 +186,7 @@ class SyntheticSource:
         if len(scenes) == 0:
             raise DataError(f"{self.name} has no scenes to {split} on: set {split}_scenes to 1 or more")
         return scenes
+
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that have scenes."""
+        return tuple(split for split, scenes in self._sets.items() if len(scenes) > 0)

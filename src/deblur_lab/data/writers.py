@@ -49,9 +49,19 @@ class Place:
     mask: str | None = None
     blurry_in_light: str | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        paths = (self.blurry, self.sharp, self.mask, self.blurry_in_light)
+        return tuple(path for path in paths if path is not None)
+
 
 def _as_asked(frame: Frame, width_px: int, height_px: int) -> tuple[int, int]:
     return width_px, height_px
+
+
+def _of_none(frame: Frame) -> str:
+    return ""
 
 
 def _no_lists(pairs: Sequence[tuple[Frame, Place]]) -> dict[str, str]:
@@ -69,6 +79,8 @@ class WrittenLayout:
         place: Where a pair goes.
         root: The dataset's folder below the output folder; empty where they are the same.
         kind_in_light: Makes the pictures of `Place.blurry_in_light`: the same scenes, averaged in light.
+        sequence: What the sequence that a pair is of is called, as in the pair's own name; empty where the
+            layout has none.
         size_px: The width and height of a pair, from those asked for.
         lists: Text files that belong to the layout: paths below the output folder, and what is in them.
     """
@@ -79,6 +91,7 @@ class WrittenLayout:
     place: Callable[[Frame], Place]
     root: str = ""
     kind_in_light: SceneKind | None = None
+    sequence: Callable[[Frame], str] = _of_none
     size_px: Callable[[Frame, int, int], tuple[int, int]] = _as_asked
     lists: Callable[[Sequence[tuple[Frame, Place]]], Mapping[str, str]] = _no_lists
 
@@ -118,9 +131,13 @@ def _gopro_flat(frame: Frame) -> Place:
     return Place(f"{frame.split}/blur/{file}", f"{frame.split}/sharp/{file}")
 
 
+def _hide_video(frame: Frame) -> str:
+    return f"GOPR{950 + frame.sequence:04d}"
+
+
 def _hide_name(frame: Frame) -> str:
     """A name as HIDE's pictures have, but for the ending: it has a dot of its own."""
-    return f"{frame.frame + 1}fromGOPR{950 + frame.sequence:04d}.MP4"
+    return f"{frame.frame + 1}from{_hide_video(frame)}.MP4"
 
 
 def _hide_raw(frame: Frame) -> Place:
@@ -135,6 +152,10 @@ def _hide_relaid(frame: Frame) -> Place:
     return _relaid(frame, _hide_name(frame))
 
 
+def _realblur_scene(frame: Frame) -> str:
+    return f"scene{frame.sequence + 1:03d}"
+
+
 def _realblur_j_raw(frame: Frame) -> Place:
     return _realblur_raw(frame, "RealBlur-J_ECC_IMCORR_centroid_itensity_ref")
 
@@ -144,12 +165,12 @@ def _realblur_r_raw(frame: Frame) -> Place:
 
 
 def _realblur_raw(frame: Frame, top: str) -> Place:
-    folder, number = f"{top}/scene{frame.sequence + 1:03d}", frame.frame + 1
+    folder, number = f"{top}/{_realblur_scene(frame)}", frame.frame + 1
     return Place(f"{folder}/blur/blur_{number}.png", f"{folder}/gt/gt_{number}.png")
 
 
 def _realblur_relaid(frame: Frame) -> Place:
-    return _relaid(frame, f"scene{frame.sequence + 1:03d}-{frame.frame + 1}")
+    return _relaid(frame, f"{_realblur_scene(frame)}-{frame.frame + 1}")
 
 
 def _realblur_size_px(frame: Frame, width_px: int, height_px: int) -> tuple[int, int]:
@@ -173,9 +194,13 @@ def _realblur_lists(pairs: Sequence[tuple[Frame, Place]], name: str) -> dict[str
     return {path: "".join(of_split) for path, of_split in lines.items()}
 
 
-def _reloblur(frame: Frame) -> Place:
+def _reloblur_sequence(frame: Frame) -> str:
     scene, part = divmod(frame.sequence, 2)
-    folder, number = f"{frame.split}/s{scene + 1:02d}/{part + 1:02d}", f"{frame.frame:02d}"
+    return f"s{scene + 1:02d}/{part + 1:02d}"
+
+
+def _reloblur(frame: Frame) -> Place:
+    folder, number = f"{frame.split}/{_reloblur_sequence(frame)}", f"{frame.frame:02d}"
     return Place(
         f"dataset/{folder}/{number}_blur.png",
         f"dataset/{folder}/{number}_sharp.png",
@@ -206,7 +231,7 @@ _REALBLUR_RAW = "{top}/sceneNNN/{{blur/blur_K,gt/gt_K}}.png and {name}_{{train,t
 LAYOUTS: Mapping[str, Mapping[str, WrittenLayout]] = MappingProxyType(
     {
         "folder": {
-            "raw": WrittenLayout(
+            "split": WrittenLayout(
                 "folder", "{train,test}/{blurry,sharp,mask}/NNNNNN.png", LocalMotion(), _folder
             )
         },
@@ -218,12 +243,13 @@ LAYOUTS: Mapping[str, Mapping[str, WrittenLayout]] = MappingProxyType(
                 _gopro_raw,
                 root="GOPRO_Large",
                 kind_in_light=_SHAKE,
+                sequence=_video,
             ),
             "relaid": WrittenLayout(
-                "gopro", "{train,test}/{input,target}/NAME.png", _VIDEO_SHAKE, _gopro_relaid
+                "gopro", "{train,test}/{input,target}/NAME.png", _VIDEO_SHAKE, _gopro_relaid, sequence=_video
             ),
             "flat": WrittenLayout(
-                "gopro", "{train,test}/{blur,sharp}/SEQ_NNN.png", _VIDEO_SHAKE, _gopro_flat
+                "gopro", "{train,test}/{blur,sharp}/SEQ_NNN.png", _VIDEO_SHAKE, _gopro_flat, sequence=_video
             ),
         },
         "hide": {
@@ -233,8 +259,9 @@ LAYOUTS: Mapping[str, Mapping[str, WrittenLayout]] = MappingProxyType(
                 _VIDEO_SHAKE,
                 _hide_raw,
                 root="HIDE_dataset",
+                sequence=_hide_video,
             ),
-            "relaid": WrittenLayout("hide", _RELAID, _VIDEO_SHAKE, _hide_relaid),
+            "relaid": WrittenLayout("hide", _RELAID, _VIDEO_SHAKE, _hide_relaid, sequence=_hide_video),
         },
         "realblur_j": {
             "raw": WrittenLayout(
@@ -242,11 +269,17 @@ LAYOUTS: Mapping[str, Mapping[str, WrittenLayout]] = MappingProxyType(
                 _REALBLUR_RAW.format(top="RealBlur-J_ECC_IMCORR_centroid_itensity_ref", name="RealBlur_J"),
                 _SHAKE,
                 _realblur_j_raw,
+                sequence=_realblur_scene,
                 size_px=_realblur_size_px,
                 lists=_realblur_j_lists,
             ),
             "relaid": WrittenLayout(
-                "realblur_j", _RELAID, _SHAKE, _realblur_relaid, size_px=_realblur_size_px
+                "realblur_j",
+                _RELAID,
+                _SHAKE,
+                _realblur_relaid,
+                sequence=_realblur_scene,
+                size_px=_realblur_size_px,
             ),
         },
         "realblur_r": {
@@ -257,11 +290,17 @@ LAYOUTS: Mapping[str, Mapping[str, WrittenLayout]] = MappingProxyType(
                 ),
                 _DARK_SHAKE,
                 _realblur_r_raw,
+                sequence=_realblur_scene,
                 size_px=_realblur_size_px,
                 lists=_realblur_r_lists,
             ),
             "relaid": WrittenLayout(
-                "realblur_r", _RELAID, _DARK_SHAKE, _realblur_relaid, size_px=_realblur_size_px
+                "realblur_r",
+                _RELAID,
+                _DARK_SHAKE,
+                _realblur_relaid,
+                sequence=_realblur_scene,
+                size_px=_realblur_size_px,
             ),
         },
         "reloblur": {
@@ -270,6 +309,7 @@ LAYOUTS: Mapping[str, Mapping[str, WrittenLayout]] = MappingProxyType(
                 "dataset/{train,test}/SCENE/SEQ/NN_{blur,sharp}.png and masks/{train,test}/SCENE/SEQ/NN.png",
                 LocalMotion(),
                 _reloblur,
+                sequence=_reloblur_sequence,
             )
         },
     }
