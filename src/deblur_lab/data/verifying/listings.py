@@ -1,0 +1,260 @@
+"""What names and counts show: splits, sequences, partners, and files that nobody asks for."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from deblur_lab.data.layouts import DataFolder, Pair
+from deblur_lab.data.published_sets import ExpectedSet, ExpectedSplit
+from deblur_lab.data.samples import Split
+from deblur_lab.data.verifying.findings import Finding
+from deblur_lab.images import quoted
+
+_SHOWN = 6
+# What a layout says of files that are no pair, by the kind of finding that it is.
+_KINDS = (
+    (r" has no partner: ", "unpaired", "both pictures of each pair"),
+    (r" has no mask: | is no folder: name that of the mask release", "mask_missing", "a mask for each pair"),
+    (r" have one name: ", "same_name", "one file of a name"),
+    (r" is a link to ", "leaving_link", "files inside the folder"),
+    (r", line \d+: .* is missing$", "listed_missing", "every file that the list names"),
+    (r", line \d+: names .* again", "listed_twice", "each pair once"),
+    (r" is named by both ", "sequence_in_both", "each scene in one split"),
+    (r" is called as RealBlur-[JR] is", "wrong_variant", "the folder of the dataset that was named"),
+)
+
+# What turns a picture's path into its partner's: that one's fault has said enough.
+_PARTNERS = (
+    ("_sharp.", "_blur."),
+    ("_blur.", "_sharp."),
+    ("/sharp/", "/blurry/"),
+    ("/gt/gt_", "/blur/blur_"),
+    ("/blur/blur_", "/gt/gt_"),
+)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A split as its layout lists it.
+
+    Attributes:
+        split: Its name.
+        pairs: Its pairs.
+        faults: What the layout says of other files, in one line each.
+    """
+
+    split: Split
+    pairs: tuple[Pair, ...]
+    faults: tuple[str, ...] = ()
+
+
+def layout_findings(listed: Iterable[Listed]) -> list[Finding]:
+    """What the layouts of splits say of files that are no pair; what they say of two splits is told once."""
+    told: dict[str, Finding] = {}
+    for of_split in listed:
+        for line in of_split.faults:
+            kind, expected = next(
+                ((kind, expected) for pattern, kind, expected in _KINDS if re.search(pattern, line)),
+                ("layout", "the layout as published"),
+            )
+            told.setdefault(line, Finding(kind, line, expected, of_split.split))
+    return list(told.values())
+
+
+def count_findings(
+    listed: Sequence[Listed], expected: ExpectedSet, required: Collection[Split]
+) -> list[Finding]:
+    """Splits, pairs and sequences that are missing, too many or in the wrong split.
+
+    Args:
+        listed: The splits that are there.
+        expected: What the dataset is made of.
+        required: The splits that have to be there.
+    """
+    found: list[Finding] = []
+    there = {of_split.split: of_split for of_split in listed}
+    for split, numbers in expected.splits.items():
+        if split in there:
+            found += _split_findings(there[split], expected, numbers)
+        elif split in required:
+            found.append(
+                Finding("split_missing", f"there is no {split} split", f"{numbers.pairs} pairs", split)
+            )
+    return found
+
+
+def sequences_of(listed: Listed, expected: ExpectedSet) -> dict[str, int]:
+    """The pairs of each sequence of a split, by its name, sorted."""
+    return dict(sorted(Counter(expected.sequence_of(pair.name) for pair in listed.pairs).items()))
+
+
+def _split_findings(listed: Listed, expected: ExpectedSet, numbers: ExpectedSplit) -> Iterator[Finding]:
+    split, count = listed.split, len(listed.pairs)
+    if count != numbers.pairs:
+        yield Finding("pairs", f"{split} has {count} pairs", f"{numbers.pairs} pairs", split)
+    sequences = sequences_of(listed, expected)
+    if numbers.pairs_of:
+        missing, strange = (
+            sorted(first - second)
+            for first, second in (
+                (numbers.pairs_of.keys(), sequences.keys()),
+                (sequences.keys(), numbers.pairs_of.keys()),
+            )
+        )
+        if missing:
+            yield Finding("sequences", f"{split} lacks {named(missing)}", "each sequence of the split", split)
+        if strange:
+            yield Finding(
+                "sequences", f"{split} has {named(strange)}", "the split's own sequences alone", split
+            )
+        for name in sequences.keys() & numbers.pairs_of.keys():
+            if sequences[name] != numbers.pairs_of[name]:
+                yield Finding(
+                    "sequence_pairs",
+                    f"{name} has {sequences[name]} pairs",
+                    f"{numbers.pairs_of[name]} pairs",
+                    split,
+                )
+    elif numbers.sequences is not None and len(sequences) != numbers.sequences:
+        yield Finding(
+            "sequences", f"{split} has {len(sequences)} sequences", f"{numbers.sequences} sequences", split
+        )
+
+
+def sequence_findings(listed: Sequence[Listed], expected: ExpectedSet) -> list[Finding]:
+    """Sequences that are in two splits, or in another than the published one."""
+    if not expected.sequences_apart:
+        return []
+    found = []
+    home = {name: split for split, numbers in expected.splits.items() for name in numbers.pairs_of}
+    pairs = {of_split.split: _by_sequence(of_split, expected) for of_split in listed}
+    for split, sequences in pairs.items():
+        for name, files in sequences.items():
+            own = home.get(name)
+            others = [other for other in pairs if other != split and name in pairs[other]]
+            # Where nobody knows where it belongs, it is told of the split that is trained on.
+            if (own is not None and own != split) or (own is None and others and split == "train"):
+                what = f"{split} has {len(files)} pairs of {name}, "
+                what += f"a {own} sequence" if own else f"of which {others[0]} has some too"
+                found.append(
+                    Finding(
+                        "sequence_in_both", what, "each sequence in its own split alone", split, tuple(files)
+                    )
+                )
+    return found
+
+
+def _by_sequence(listed: Listed, expected: ExpectedSet) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    for pair in listed.pairs:
+        sequence = expected.sequence_of(pair.name)
+        if sequence:
+            files.setdefault(sequence, []).append(pair.blurry)
+    return files
+
+
+def name_findings(listed: Listed) -> list[Finding]:
+    """Names that differ by upper and lower case alone."""
+    names = sorted((pair.name.casefold(), pair.name, pair.blurry) for pair in listed.pairs)
+    return [
+        Finding(
+            "names_alike",
+            f"{' and '.join(quoted(path) for _, _, path in alike)} have names alike",
+            "names that no system takes for one",
+            listed.split,
+            tuple(path for _, _, path in alike),
+            is_fault=False,
+        )
+        for _, group in groupby(names, lambda entry: entry[0])
+        if len(alike := list(group)) > 1
+    ]
+
+
+def extra_findings(data: DataFolder, listed: Sequence[Listed], known: Collection[Path]) -> list[Finding]:
+    """Pictures below the dataset's folder that belong to no pair, one finding for each of their folders.
+
+    Args:
+        data: The dataset's folder.
+        listed: All of its splits.
+        known: Folders whose pictures belong to no pair and need not: the dataset's own others.
+
+    Returns:
+        Faults where pairs lie in the folder or in others beside it below the dataset's own, as what was half
+        unpacked; else warnings.
+    """
+    used = {
+        path
+        for of_split in listed
+        for pair in of_split.pairs
+        for path in (pair.blurry, pair.sharp, pair.mask)
+        if path is not None
+    }
+    told = " ".join(line for of_split in listed for line in of_split.faults)
+    of_pairs = {folder for path in used for folder in path.parents if folder != data.path}
+    of_pairs = {folder for folder in of_pairs if folder.is_relative_to(data.path)}
+    found = []
+    for folder, pictures in _pictures_below(data, data.path, known):
+        extra = tuple(path for path in pictures if path not in used and not _is_told(path, told))
+        if extra:
+            more = f" and {len(extra) - 1} more beside it" if len(extra) > 1 else ""
+            found.append(
+                Finding(
+                    "extra",
+                    f"{quoted(extra[0])}{more}: belongs to no pair",
+                    "pictures of pairs alone",
+                    None,
+                    extra,
+                    is_fault=not of_pairs.isdisjoint((folder, *folder.parents)),
+                )
+            )
+    return found
+
+
+def _is_told(path: Path, told: str) -> bool:
+    """Whether a fault names a picture or its partner."""
+    partners = (path.as_posix().replace(one, other) for one, other in _PARTNERS)
+    return any(quoted(candidate) in told for candidate in (str(path), *partners))
+
+
+def _pictures_below(
+    data: DataFolder, folder: Path, known: Collection[Path]
+) -> Iterator[tuple[Path, list[Path]]]:
+    yield folder, data.pictures(folder)
+    for inner in data.folders(folder):
+        # A link may lead back up.
+        if inner not in known and not inner.is_symlink():
+            yield from _pictures_below(data, inner, known)
+
+
+def expected_of_made_up(record: Mapping[str, Any], like: ExpectedSet) -> ExpectedSet:
+    """What a made-up dataset is made of, by its own record.
+
+    Args:
+        record: What `synthesize.record_of` describes.
+        like: What the dataset that it imitates is made of: names and kinds are the same, numbers are not.
+    """
+    splits: dict[Split, ExpectedSplit] = {}
+    of_splits: tuple[Split, ...] = ("train", "val", "test")
+    for split in of_splits:
+        if split in record["pairs"]:
+            sequences = record["sequences"].get(split, {})
+            splits[split] = ExpectedSplit(record["pairs"][split], len(sequences) or None, sequences)
+    return ExpectedSet(
+        splits,
+        sequence=like.sequence,
+        sequences_apart=like.sequences_apart,
+        blurred=like.blurred,
+        dark=like.dark,
+        lossless=like.lossless,
+        all_blurred_somewhere=like.all_blurred_somewhere,
+    )
+
+
+def named(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    shown = ", ".join(quoted(name) for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
