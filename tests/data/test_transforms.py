@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from deblur_lab.data.transforms import (
+    MaskPixels,
     blur_aware_corner,
     crop,
     random_corner,
@@ -41,7 +42,7 @@ def test_patches_lie_on_what_is_blurred() -> None:
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(2000):
-        top, left = blur_aware_corner(mask, 11, rng, probability=1.0)
+        top, left = blur_aware_corner(MaskPixels(mask), 11, rng, probability=1.0)
         assert 0 <= top <= 60 - 11
         assert 0 <= left <= 80 - 11
         # Centred on a blurred pixel where there is room, moved by as little as needed where not.
@@ -55,14 +56,22 @@ def test_patches_lie_on_what_is_blurred() -> None:
 def test_a_patch_is_centred_on_its_pixel() -> None:
     mask = np.zeros((9, 9), np.uint8)
     mask[4, 3] = 1
-    assert blur_aware_corner(mask, 3, np.random.default_rng(0), probability=1.0, share=0.0) == (3, 2)
-    assert blur_aware_corner(mask, 9, np.random.default_rng(0), probability=1.0, share=0.0) == (0, 0)
+    assert blur_aware_corner(MaskPixels(mask), 3, np.random.default_rng(0), probability=1.0, share=0.0) == (
+        3,
+        2,
+    )
+    assert blur_aware_corner(MaskPixels(mask), 9, np.random.default_rng(0), probability=1.0, share=0.0) == (
+        0,
+        0,
+    )
 
 
 def share_on_blur(mask: np.ndarray, draws: int = 4000, **options: float) -> float:
     """How often a patch of one pixel is blurred."""
     rng = np.random.default_rng(0)
-    return float(np.mean([mask[blur_aware_corner(mask, 1, rng, **options)] for _ in range(draws)]))
+    return float(
+        np.mean([mask[blur_aware_corner(MaskPixels(mask), 1, rng, **options)] for _ in range(draws)])
+    )
 
 
 def test_how_often_and_when_the_mask_is_looked_at() -> None:
@@ -81,7 +90,7 @@ def test_how_often_and_when_the_mask_is_looked_at() -> None:
 def test_patches_of_what_is_blurred_all_over_lie_anywhere() -> None:
     rng = np.random.default_rng(0)
     mask = np.ones((8, 100), np.uint8)
-    lefts = [blur_aware_corner(mask, 8, rng, probability=1.0)[1] for _ in range(3000)]
+    lefts = [blur_aware_corner(MaskPixels(mask), 8, rng, probability=1.0)[1] for _ in range(3000)]
     assert np.mean(np.array(lefts) == 0) == pytest.approx(1 / 93, abs=0.01)
     assert np.mean(lefts) == pytest.approx(46, abs=2)
 

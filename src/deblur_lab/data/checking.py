@@ -31,7 +31,7 @@ def find_problems(
         smallest_px: The smallest width and height allowed.
     """
     with ThreadPoolExecutor(max_workers=max(num_workers, 1)) as pool:
-        found = pool.map(lambda pair: _problems_of(pair, full, smallest_px), pairs)
+        found = pool.map(lambda pair: problems_of(pair, full, smallest_px), pairs)
         return [problem for problems in found for problem in problems]
 
 
@@ -73,7 +73,8 @@ def _written_list(problems: Sequence[str]) -> Path | None:
     return None
 
 
-def _problems_of(pair: Pair, full: bool, smallest_px: int) -> list[str]:
+def problems_of(pair: Pair, full: bool = False, smallest_px: int = 1) -> list[str]:
+    """What keeps a pair from being used; see `find_problems`."""
     problems: list[str] = []
     sizes: dict[Path, tuple[int, int]] = {}
     for path in (pair.blurry, pair.sharp, pair.mask):
@@ -111,7 +112,7 @@ class Stamps:
         """Keep in mind how the files of pairs are now."""
         files = [path for pair in pairs for path in (pair.blurry, pair.sharp, pair.mask) if path is not None]
         with ThreadPoolExecutor(max_workers=max(num_threads, 1)) as pool:
-            for path, stamp in zip(files, pool.map(_stamp, files), strict=True):
+            for path, stamp in zip(files, pool.map(stamp_of, files), strict=True):
                 if stamp is not None:
                     self._known[path] = stamp
 
@@ -122,14 +123,15 @@ class Stamps:
             DataError: It is not; names it. What became of one that is gone, reading it will tell.
         """
         known = self._known.get(path)
-        if known is not None and _stamp(path) not in (known, None):
+        if known is not None and stamp_of(path) not in (known, None):
             raise DataError(
                 f"{quoted(path)} was changed while the run went on, so that it would train or score on two "
                 "versions of it: put the old one back and go on, or start anew"
             )
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """The size in bytes and the time of the last change, in nanoseconds; None if there is no such file."""
     try:
         state = os.stat(path)
     except OSError:

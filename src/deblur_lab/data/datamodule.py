@@ -4,27 +4,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 import lightning as L
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from deblur_lab.data.checking import refuse
-from deblur_lab.data.loading import Sample, SampleLoader
-from deblur_lab.data.samples import SampleKey, Scene, SceneSet, Source, Split
+from deblur_lab.data.loading import SampleLoader
+from deblur_lab.data.patches import EvaluationPictures, TrainingPatches
+from deblur_lab.data.picture_scenes import PictureScenes
+from deblur_lab.data.prepared import PreparedScenes, require_setting, tiles_for
+from deblur_lab.data.samples import SceneSet, Source, Split
 from deblur_lab.data.sampling import EvaluationSampler, StreamSampler
-from deblur_lab.data.sources import PictureScenes
 from deblur_lab.data.synthetic import SyntheticScenes
-from deblur_lab.data.transforms import (
-    blur_aware_corner,
-    crop,
-    random_corner,
-    randomly_flipped,
-    randomly_turned,
-    require_patch,
-)
+from deblur_lab.data.transforms import require_patch
 from deblur_lab.errors import ConfigurationError, DataError
-from deblur_lab.images import to_tensor
 from deblur_lab.ranges import Count, Natural, Seconds, Share
 
 _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
@@ -35,9 +25,6 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
     "predict": (),
 }
 _LOCAL = "masks known"
-_PATCH_SALT = 2  # keeps patches apart from what else is drawn from (seed, epoch, dataset, index)
-_REPLACEMENT_SALT = 3  # likewise
-_REPLACEMENTS = 20  # that are tried; where as many fail, something else is wrong than a picture
 
 
 def plan_batches(batch_size: int, micro_batch_size: int | None, world_size: int) -> tuple[int, int]:
@@ -90,143 +77,6 @@ def planned(
     return trainer, micro, accumulation
 
 
-class TrainingPatches(Dataset[Sample]):
-    """Patches of scenes, each a function of the seed and of its key alone.
-
-    A sample holds `blurry` and `sharp`, (3, P, P) float32 in [0, 1]; `mask`, (1, P, P) float32, 1 = blurred,
-    all ones where it is not known, as `mask_known`, () bool, says; `seed`, () int64, for what is drawn at
-    random further on; and `name`. If unreadable pictures are skipped, `skipped` is what is wrong with the one
-    that this sample stands in for, or empty.
-
-    Args:
-        scenes: The scenes of each dataset.
-        patch_size: P.
-        seed: The seed.
-        blur_crop_probability: See `transforms.blur_aware_corner`; not for scenes without a mask.
-        blur_crop_share: Likewise.
-        augment: Whether patches are flipped and turned by quarters; "flips": flipped alone.
-        skip_unreadable: Whether another picture of the dataset, drawn from the same seed and key, stands in
-            for one that cannot be used.
-    """
-
-    def __init__(
-        self,
-        scenes: Sequence[SceneSet],
-        patch_size: int,
-        *,
-        seed: int,
-        blur_crop_probability: float = 0.5,
-        blur_crop_share: float = 0.05,
-        augment: bool | Literal["flips"] = True,
-        skip_unreadable: bool = False,
-    ) -> None:
-        self.scenes = tuple(scenes)
-        self.patch_size = patch_size
-        self.seed = seed
-        self.blur_crop_probability = blur_crop_probability
-        self.blur_crop_share = blur_crop_share
-        self.augment = augment
-        self.skip_unreadable = skip_unreadable
-
-    def name(self, key: SampleKey) -> str:
-        """The name of a key's picture, without reading it."""
-        return self.scenes[key.dataset].name(key.index)
-
-    def __getitem__(self, key: SampleKey) -> Sample:
-        """The sample of a key, or of what stands in for it.
-
-        Raises:
-            DataError: The picture cannot be read, or is smaller than a patch; and so are all that were tried
-                in its place.
-        """
-        if not self.skip_unreadable:
-            return self._read(key)
-        try:
-            return self._read(key) | {"skipped": ""}
-        except DataError as error:
-            wrong = str(error)
-        rng = np.random.default_rng([self.seed, key.epoch, key.dataset, key.index, _REPLACEMENT_SALT])
-        for index in rng.permutation(len(self.scenes[key.dataset]))[:_REPLACEMENTS]:
-            try:
-                return self._read(key._replace(index=int(index))) | {"skipped": wrong}
-            except DataError:
-                continue
-        raise DataError(f"{wrong}; nor can any of the {_REPLACEMENTS} others that were tried in its place")
-
-    def _read(self, key: SampleKey) -> Sample:
-        scene = self.scenes[key.dataset].load(key.index, key.epoch)
-        rng = np.random.default_rng([self.seed, key.epoch, key.dataset, key.index, _PATCH_SALT])
-        noise_seed = int(rng.integers(2**63))
-        height, width = scene.blurry.shape[:2]
-        require_patch(scene.name, height, width, self.patch_size)
-        if scene.mask is None:
-            mask = np.ones((height, width), np.uint8)
-            corner = random_corner(height, width, self.patch_size, rng)
-        else:
-            mask = scene.mask
-            corner = blur_aware_corner(
-                mask,
-                self.patch_size,
-                rng,
-                probability=self.blur_crop_probability,
-                share=self.blur_crop_share,
-            )
-        maps = crop((scene.blurry, scene.sharp, mask), corner, self.patch_size)
-        if self.augment:
-            laid_out = randomly_flipped if self.augment == "flips" else randomly_turned
-            maps = laid_out(maps, rng)
-        blurry, sharp, mask = maps
-        return {
-            "blurry": to_tensor(blurry),
-            "sharp": to_tensor(sharp),
-            "mask": to_tensor(mask),
-            "mask_known": torch.tensor(scene.mask is not None),
-            "seed": torch.tensor(noise_seed),
-            "name": scene.name,
-        }
-
-
-class EvaluationPictures(Dataset[Sample]):
-    """Whole pictures of one dataset.
-
-    A sample holds `blurry` and `sharp`, (3, H, W) float32 in [0, 1]; `mask`, (1, H, W) float32, 1 = blurred,
-    all ones where it is not known, as `mask_known`, () bool, says; `name` and `index`; and, for scenes that
-    know their motion, `start` and `end`, the (2, H, W) float32 displacements to the start and the end of the
-    exposure, in pixels, x then y.
-    """
-
-    def __init__(self, scenes: SceneSet) -> None:
-        self.scenes = scenes
-
-    def __len__(self) -> int:
-        """How many pictures there are."""
-        return len(self.scenes)
-
-    def name(self, index: int) -> str:
-        """The name of a picture, without reading it."""
-        return self.scenes.name(index)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The picture of an index.
-
-        Raises:
-            DataError: The picture cannot be read.
-        """
-        scene = self.scenes.load(index)
-        known = scene.mask is not None
-        sample: Sample = {
-            "blurry": to_tensor(scene.blurry),
-            "sharp": to_tensor(scene.sharp),
-            "mask": to_tensor(
-                scene.mask if scene.mask is not None else np.ones(scene.blurry.shape[:2], np.uint8)
-            ),
-            "mask_known": torch.tensor(known),
-            "name": scene.name,
-            "index": index,
-        }
-        return sample | _motion(scene)
-
-
 class DeblurDataModule(L.LightningDataModule):
     """Training patches of several sources, mixed one to one, and the whole pictures of each source to score.
 
@@ -252,6 +102,9 @@ class DeblurDataModule(L.LightningDataModule):
         augment: Whether patches are flipped and turned by quarters; "flips": flipped alone.
         check_files: Whether all files are checked before anything else happens; `full` decodes every one,
             which finds damage in the middle of a JPEG.
+        prepared: Whether training patches are read from tiles that `deblur_lab.data.prepare` wrote: `auto`,
+            where a dataset's folder has such and they fit; a folder of tiles, which must fit; or false. The
+            samples are the same.
 
     Raises:
         ConfigurationError: A number is out of range, or two sources have one name.
@@ -272,6 +125,7 @@ class DeblurDataModule(L.LightningDataModule):
         blur_crop_share: Share = 0.05,
         augment: bool | Literal["flips"] = True,
         check_files: bool | Literal["full"] = True,
+        prepared: bool | str = "auto",
     ) -> None:
         super().__init__()
         # With more processes than pictures some have none to score, which is as it should be.
@@ -288,6 +142,9 @@ class DeblurDataModule(L.LightningDataModule):
         self.blur_crop_share = blur_crop_share
         self.augment = augment
         self.check_files = check_files
+        self.prepared = require_setting(prepared)
+        self._tiles: dict[int, PreparedScenes] = {}  # by the place of their source
+        self._of_tiles: list[str] = []  # what there is to say of them
         self._scenes: dict[Split, list[SceneSet]] = {}
         self._unreadable: list[str] = []
         names = [source.name for source in self.sources]
@@ -307,8 +164,9 @@ class DeblurDataModule(L.LightningDataModule):
         """Find the scenes that a stage needs, and check their files; what was found before is kept.
 
         Raises:
-            DataError: A split is missing or empty; synthetic scenes are smaller than a training patch; or all
-                that is wrong with the files, in several lines.
+            ConfigurationError: There are no pictures that tiles could be of.
+            DataError: A split is missing or empty; synthetic scenes are smaller than a training patch; tiles
+                that were asked for do not fit; or all that is wrong with the files, in several lines.
         """
         missing = [split for split in _SPLITS_OF_STAGE[stage] if split not in self._scenes]
         found: dict[Split, list[SceneSet]] = {
@@ -318,6 +176,8 @@ class DeblurDataModule(L.LightningDataModule):
             if isinstance(scenes, SyntheticScenes):  # no files, and all of one size
                 width_px, height_px = scenes.size_px
                 require_patch(f"each scene of {source.name}", height_px, width_px, self.patch_size)
+        if "train" in found:
+            self._find_tiles(found["train"])
         problems: dict[str, None] = {}  # a set in order: `val` may be a part of `test`
         for sets in found.values():
             for scenes in sets:
@@ -326,16 +186,33 @@ class DeblurDataModule(L.LightningDataModule):
         if self.check_files:
             for split, sets in found.items():
                 smallest_px = self.patch_size if split == "train" else 1
-                for scenes in sets:
+                for place, scenes in enumerate(sets):
                     if isinstance(scenes, PictureScenes):
                         full = self.check_files == "full"
-                        wrong = scenes.problems(max(self.num_workers, 4), smallest_px, full=full)
+                        read = self._tiles.get(place, scenes) if split == "train" else scenes
+                        wrong = read.problems(max(self.num_workers, 4), smallest_px, full=full)
                         if split == "train" and self.skip_unreadable:
                             self._unreadable += wrong
                         else:
                             problems |= dict.fromkeys(wrong)
         refuse(list(problems))
         self._scenes |= found
+
+    def _find_tiles(self, sets: Sequence[SceneSet]) -> None:
+        """Find out of which sets tiles are read."""
+        self._tiles, self._of_tiles = {}, []
+        files = [(place, scenes) for place, scenes in enumerate(sets) if isinstance(scenes, PictureScenes)]
+        if not files and self.prepared not in ("auto", None):
+            raise ConfigurationError(
+                f"data.prepared={self.prepared} has no effect: {self.sources[0].name} is not read from files"
+            )
+        for place, scenes in files:
+            name = self.sources[place].name
+            tiles, line = tiles_for(name, scenes, self.prepared, max(self.num_workers, 4))
+            if tiles is not None:
+                self._tiles[place] = tiles
+            if line:
+                self._of_tiles.append(line)
 
     def describe(self, stage: str = "fit") -> list[str]:
         """What a stage works on, in lines to print at its start; calls `setup`.
@@ -365,6 +242,7 @@ class DeblurDataModule(L.LightningDataModule):
             ways = {"flips": "flips", True: "flips and quarter turns", False: "not turned"}
             turns = ways[self.augment]
             lines.append(f"patches of {self.patch_size} px, {self.batch_size} a step{mix}; {centred}{turns}")
+            lines += self._of_tiles
             if self._unreadable:
                 lines.append(f"skipped, as data.skip_unreadable=true ({len(self._unreadable)}):")
                 lines += [f"  {wrong}" for wrong in self._unreadable]
@@ -389,7 +267,7 @@ class DeblurDataModule(L.LightningDataModule):
             ConfigurationError: The batch cannot be shared out, or the trainer does not fit it.
         """
         trainer, micro, accumulation = planned(self.trainer, self.batch_size, self.micro_batch_size)
-        sets = self._scenes["train"]
+        sets = [self._tiles.get(place, scenes) for place, scenes in enumerate(self._scenes["train"])]
         sampler = StreamSampler(
             [len(scenes) for scenes in sets],
             seed=self.seed,
@@ -455,12 +333,3 @@ def _masks_of(scenes: SceneSet, *, skip: bool) -> str:
     if mask is None:
         return "masks not known (all counts as blurred)"
     return "blurred all over" if mask.all() else _LOCAL
-
-
-def _motion(scene: Scene) -> dict[str, Tensor]:
-    maps = {"start": scene.start, "end": scene.end}
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(displacement.transpose(2, 0, 1)))
-        for name, displacement in maps.items()
-        if displacement is not None
-    }

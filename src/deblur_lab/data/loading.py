@@ -205,7 +205,8 @@ def worker_fault(error: BaseException) -> MachineError | None:
     if code == -signal.SIGBUS:
         return MachineError(
             f"{who} was killed by SIGBUS, as shared memory (/dev/shm) is too small for what it hands over: "
-            "give the container more (docker run --shm-size=8g), or set data.num_workers=0"
+            "give the container more (docker run --shm-size=8g), or set data.num_workers=0; where prepared "
+            "tiles are read, their disk may have failed: data.prepared=false reads the pictures"
         )
     if code == -signal.SIGKILL:
         advice = ", as the system does when memory runs out: try fewer data.num_workers"

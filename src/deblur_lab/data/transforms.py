@@ -4,6 +4,8 @@ The arrays are (H, W) or (H, W, C), and what is done to one map of a scene is do
 """
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,50 @@ from deblur_lab.errors import DataError
 
 Corner = tuple[int, int]
 """The (top, left) pixel of a patch."""
+
+
+class BlurredPixels(Protocol):
+    """The blurred pixels of a picture, in the order of its rows."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many pixels are blurred."""
+        ...
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The row and column of one, by its number from 0 to `count` - 1."""
+        ...
+
+
+class MaskPixels:
+    """The blurred pixels of a mask in memory; see `BlurredPixels`.
+
+    Args:
+        mask: (H, W) in {0, 1}, 1 = blurred.
+    """
+
+    def __init__(self, mask: NDArray[np.uint8]) -> None:
+        self._mask = mask
+        self.size: tuple[int, int] = mask.shape[:2]
+
+    @property
+    def count(self) -> int:
+        """How many pixels are blurred."""
+        return len(self._places)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The row and column of a blurred pixel."""
+        row, column = divmod(int(self._places[number]), self.size[1])
+        return row, column
+
+    @cached_property
+    def _places(self) -> NDArray[np.intp]:
+        return np.flatnonzero(self._mask)
 
 
 def require_patch(name: str, height: int, width: int, patch_size: int) -> None:
@@ -36,7 +82,7 @@ def random_corner(height: int, width: int, patch_size: int, rng: np.random.Gener
 
 
 def blur_aware_corner(
-    mask: NDArray[np.uint8],
+    blurred: BlurredPixels,
     patch_size: int,
     rng: np.random.Generator,
     *,
@@ -53,18 +99,18 @@ def blur_aware_corner(
         on random pixels and moved inside, they would crowd at the borders.
 
     Args:
-        mask: (H, W) in {0, 1}, 1 = blurred.
+        blurred: What is blurred of a picture of H by W pixels.
         patch_size: The side of the patch, no larger than H and W.
         rng: Where the choice comes from.
-        probability: How often the mask is looked at.
+        probability: How often it is looked at what is blurred.
         share: Only if more than this share of the picture is blurred is the patch centred on a random blurred
             pixel, and moved by as little as keeps it inside; otherwise it lies anywhere.
     """
-    height, width = mask.shape
+    height, width = blurred.size
     if rng.random() < probability:
-        blurred = np.flatnonzero(mask)
-        if share * mask.size < len(blurred) < mask.size:
-            row, column = divmod(int(blurred[rng.integers(len(blurred))]), width)
+        count = blurred.count
+        if share * (height * width) < count < height * width:
+            row, column = blurred.place(int(rng.integers(count)))
             top = min(max(row - patch_size // 2, 0), height - patch_size)
             left = min(max(column - patch_size // 2, 0), width - patch_size)
             return top, left

@@ -1,0 +1,327 @@
+"""What ``data.prepare`` does: decode training pictures once, and write them as tiles."""
+
+import errno
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deblur_lab.data.checking import problems_of, refuse
+from deblur_lab.data.layouts import Pair
+from deblur_lab.data.picture_scenes import PictureScenes
+from deblur_lab.data.prepared import folder_of, place_of, root_of, stamps_of
+from deblur_lab.data.tiles import SUFFIX, TilesError, file_bytes, is_sound, read_header, write_tiles
+from deblur_lab.errors import ConfigurationError, DataError, MachineError
+from deblur_lab.images import ImageError, quoted, read_mask, read_rgb
+from deblur_lab.images.files import MAX_PIXELS, opened, remove_unfinished
+from deblur_lab.writing import amount, free_bytes
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair to prepare: all that a worker needs to know.
+
+    Attributes:
+        pair: Its files.
+        root: The dataset's folder.
+        path: Of the tiles.
+    """
+
+    pair: Pair
+    root: Path
+    path: Path
+
+    def run(self) -> "Done":
+        """Write the pair's tiles, or see that those that are there are of the files as they are, and whole.
+
+        Raises:
+            MachineError: They cannot be written.
+        """
+        try:
+            stamps = stamps_of(self.pair, self.root)
+            kept = self._kept()
+            if kept is not None:
+                return Done(kept, written=False)
+            problems = problems_of(self.pair)
+            if problems:
+                return Done(0, written=False, problems=tuple(problems))
+            blurry, sharp = read_rgb(self.pair.blurry), read_rgb(self.pair.sharp)
+            mask = None if self.pair.mask is None else read_mask(self.pair.mask)
+            if stamps_of(self.pair, self.root) != stamps:
+                raise DataError(f"{quoted(self.pair.blurry)}, or its partner, was changed while it was read")
+            size = write_tiles(self.path, self.pair.name, blurry, sharp, mask, stamps)
+            return Done(size, written=True)
+        except DataError as error:
+            return Done(0, written=False, problems=(str(error),))
+
+    def looks_done(self) -> int | None:
+        """The size of the tiles that are there, if by their header they are of the files as they are."""
+        try:
+            tiles = read_header(self.path)
+            return tiles.file_bytes if tiles.sources == stamps_of(self.pair, self.root) else None
+        except (FileNotFoundError, DataError):
+            return None
+
+    def needed_bytes(self) -> int:
+        """How large the tiles will be, by the header of the blurry picture; 0 if that cannot be read."""
+        try:
+            with opened(self.pair.blurry, MAX_PIXELS) as image:
+                width, height = image.size  # turned or not, the tiles are as many
+        except ImageError:
+            return 0  # its turn will come, and it is told then
+        return file_bytes(height, width, has_mask=self.pair.mask is not None)
+
+    def _kept(self) -> int | None:
+        size = self.looks_done()
+        try:
+            return size if size is not None and is_sound(read_header(self.path)) else None
+        except (FileNotFoundError, TilesError):
+            return None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a job.
+
+    Attributes:
+        size_bytes: Of the tiles; 0 where there are none.
+        written: Whether they were written; they were there already otherwise.
+        problems: What keeps the pair from being prepared.
+    """
+
+    size_bytes: int
+    written: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass
+class Tally:
+    """What became of all jobs of a dataset."""
+
+    written: int = 0
+    written_bytes: int = 0
+    kept: int = 0
+    kept_bytes: int = 0
+
+    def add(self, done: Done) -> None:
+        """Count one."""
+        if done.problems:
+            return
+        if done.written:
+            self.written += 1
+            self.written_bytes += done.size_bytes
+        else:
+            self.kept += 1
+            self.kept_bytes += done.size_bytes
+
+
+def prepare(config: "DictConfig") -> None:
+    """Write the training pictures of the datasets of a configuration as tiles.
+
+    What is there already, of the files as they are and with the right hash, is kept.
+
+    Args:
+        config: ``conf/data.prepare.yaml``, composed and checked (`deblur_lab.command_line.run`).
+
+    Raises:
+        ConfigurationError: There is nothing that could be prepared.
+        DataError: Pictures are missing, unpaired or cannot be read; the others are prepared.
+        MachineError: There is too little space, a folder cannot be written to, or a worker was killed.
+    """
+    from deblur_lab.config import build, plain
+    from deblur_lab.console import say
+
+    settings: dict[str, Any] = plain(config)
+    trusted = tuple(settings["trusted_packages"])
+    sources = [
+        build(node, trusted, key=f"data.sources[{place}]")
+        for place, node in enumerate(settings["data"]["sources"])
+    ]
+    sets = [(source.name, source.scenes("train")) for source in sources]
+    pictures = [(name, scenes) for name, scenes in sets if isinstance(scenes, PictureScenes)]
+    if not pictures:
+        raise ConfigurationError(
+            f"data.sources: {sets[0][0]} is not read from files: there is nothing to prepare"
+        )
+    refuse([fault for _, scenes in pictures for fault in scenes.faults])
+    output, workers = settings["output"], settings["workers"] or cores()
+    problems: list[str] = []
+    places = [folder_of(scenes, output, name) for name, scenes in pictures]
+    work = [jobs_of(scenes, place) for (_, scenes), place in zip(pictures, places, strict=True)]
+    make_room(dict(zip(places, work, strict=True)), workers, own=output is None)
+    for (name, scenes), folder, jobs in zip(pictures, places, work, strict=True):
+        began = time.perf_counter()
+        tally = Tally()
+        try:
+            for done in progressing(run_all(jobs, workers), len(jobs), name):
+                tally.add(done)
+                problems += done.problems
+        finally:
+            if tally.written or tally.kept:
+                say(_told(name, scenes, folder, tally, time.perf_counter() - began))
+        strange = strangers(folder, jobs)
+        if strange:
+            total = amount(sum(strange.values()))
+            say(f"{len(strange)} other files in {quoted(folder)} ({total}) are of no pair of these settings")
+    refuse(problems)
+    say(f"training reads them by itself: {_next_command(output)}")
+
+
+def jobs_of(scenes: PictureScenes, folder: Path) -> list[Job]:
+    """What there is to do for a dataset whose tiles lie in a folder."""
+    root = root_of(scenes)
+    return [Job(pair, root, folder / place_of(pair, root)) for pair in scenes.pairs]
+
+
+def make_room(work: Mapping[Path, Sequence[Job]], workers: int, *, own: bool) -> None:
+    """Make the folders, take away what killed processes have left, and see that there is space.
+
+    Args:
+        work: All that is to be done, by the folder of tiles.
+        workers: How many processes write.
+        own: Whether the folders are in the datasets' own.
+
+    Raises:
+        MachineError: A folder cannot be written to, or there is too little space.
+    """
+    needs: dict[int, list[tuple[Path, int, int]]] = {}  # by file system: folder, pairs, bytes
+    for folder, jobs in work.items():
+        _make_folders(folder, jobs, own=own)
+        pairs, needed = _needs(jobs, workers)
+        needs.setdefault(folder.stat().st_dev, []).append((folder, pairs, needed))
+    for together in needs.values():
+        folder, pairs, needed = (
+            together[0][0],
+            sum(one[1] for one in together),
+            sum(one[2] for one in together),
+        )
+        free = free_bytes(folder)
+        if pairs and needed > free:
+            raise MachineError(
+                f"{quoted(folder)} has too little space: the tiles of {pairs} pairs need {amount(needed)} "
+                f"and {amount(free)} are free: free some, or name a folder on another disk by output=DIR"
+            )
+
+
+def _make_folders(folder: Path, jobs: Sequence[Job], *, own: bool) -> None:
+    try:
+        for place in dict.fromkeys(job.path.parent for job in jobs):
+            place.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(place)
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        where = "give another folder by output=DIR, and by data.prepared=DIR to training"
+        raise MachineError(
+            f"{quoted(folder)} cannot be written to ({error.strerror or error}): "
+            f"{where if own else 'give another'}"
+        ) from error
+
+
+def _needs(jobs: Sequence[Job], workers: int) -> tuple[int, int]:
+    """How many tiles are to be written, and how much space that takes beside what is there."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        missing = [
+            job for job, size in zip(jobs, pool.map(Job.looks_done, jobs), strict=True) if size is None
+        ]
+        sizes = list(pool.map(Job.needed_bytes, missing))
+    # What is replaced goes only when its successor is there, for each worker at another moment.
+    replaced = sum(job.path.stat().st_size for job in missing if job.path.is_file())
+    return len(missing), sum(sizes) - replaced + (workers * max(sizes) if replaced else 0)
+
+
+def run_all(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
+    """Do all jobs, in processes that start afresh, and yield what became of each.
+
+    Raises:
+        MachineError: A file cannot be written, or a worker was killed.
+    """
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        waiting: list[Future[Done]] = [pool.submit(job.run) for job in jobs]
+        for future in as_completed(waiting):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise MachineError(
+            "a worker process was killed, perhaps for want of memory: try workers=1; what is done is kept"
+        ) from error
+    finally:
+        # What a worker is at is finished, or would be to do again.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def progressing(results: Iterator[Done], count: int, name: str) -> Iterator[Done]:
+    """The same results, with a bar on standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(f"preparing {name}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=count)
+        for done in results:
+            bar.advance(task)
+            yield done
+
+
+def strangers(folder: Path, jobs: Sequence[Job]) -> dict[Path, int]:
+    """Files of tiles in a folder that are no job's, of other masks or of pairs now gone, and their sizes."""
+    known = {job.path for job in jobs}
+    return {
+        path: path.stat().st_size
+        for path in sorted(folder.glob(f"train/**/*{SUFFIX}"))
+        if path not in known and not path.name.startswith(".")
+    }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C and SIGTERM to the first process, and end when it ends, even if it is killed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _told(name: str, scenes: PictureScenes, folder: Path, tally: Tally, seconds: float) -> str:
+    pairs = len(scenes.pairs)
+    failed = pairs - tally.written - tally.kept
+    parts = [f"{tally.written} written ({amount(tally.written_bytes)})"]
+    if tally.kept:
+        parts.append(f"{tally.kept} kept ({amount(tally.kept_bytes)})")
+    if failed:
+        parts.append(f"{failed} not done")
+    return f"{name}: {pairs} training pairs: {', '.join(parts)} in {seconds:.1f} s, in {quoted(folder)}"
+
+
+def _next_command(output: str | None) -> str:
+    typed = [setting for setting in sys.argv[1:] if setting.lstrip("+").startswith(("data=", "data."))]
+    if output is not None:
+        typed = [setting for setting in typed if not setting.startswith("data.prepared=")]
+        typed.append(f"data.prepared={output}")
+    return shlex.join(["python", "-m", "deblur_lab.train", "model=m2aenet", *typed])
