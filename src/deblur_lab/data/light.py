@@ -12,15 +12,16 @@ from deblur_lab.ranges import Positive, Weight
 _STEPS = 65535
 
 
-def _srgb_to_linear(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def srgb_to_linear(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Stored sRGB values as linear light, both from 0 to 1, of any shape (IEC 61966-2-1)."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 # The curve of IEC 61966-2-1 as tables: the light of each of the 256 values, and the value of each of 65,536
 # steps of light, of two values the one that is nearer on the curve's own scale.
-_LIGHT = _srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+_LIGHT = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 _VALUE = np.searchsorted(
-    _srgb_to_linear((np.arange(255) + 0.5) / 255), np.arange(_STEPS + 1) / _STEPS, side="right"
+    srgb_to_linear((np.arange(255) + 0.5) / 255), np.arange(_STEPS + 1) / _STEPS, side="right"
 ).astype(np.uint8)
 
 
