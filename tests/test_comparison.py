@@ -1,6 +1,7 @@
 """Runs are compared by what they differ in; means and spreads are over seeds; a paper's rows stay apart."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,18 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from deblur_lab import comparison
-from deblur_lab.comparison import MEASURES, Spread, compare, differing, published, spread
+from deblur_lab.comparison import MEASURES, Spread, compare, differing, spread
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import Run, find_runs
 from deblur_lab.report_page import page
-from deblur_lab.report_tables import comparison_table, finding_tables, published_table, threshold_points
+from deblur_lab.report_tables import (
+    comparison_table,
+    finding_tables,
+    protocol_lines,
+    published_table,
+    score_table,
+    threshold_points,
+)
 from deblur_lab.reporting import markdown
 
 BLUR = {"threshold": 0.5, "precision": 0.75, "recall": None, "f1": 0.6, "iou": 0.5, "calibration_error": 0.1}
@@ -36,14 +43,25 @@ def result(psnr_db: float | None, **others: Any) -> dict[str, Any]:
 
 
 def write_run(
-    folder: Path, seed: int, settings: dict[str, Any], one: dict[str, Any], *experiments: str
+    folder: Path,
+    seed: int,
+    settings: dict[str, Any],
+    one: dict[str, Any],
+    *experiments: str,
+    trained_on: tuple[str, ...] = ("GoPro",),
 ) -> None:
     folder.mkdir(parents=True)
     about = {"experiment": list(experiments), "seed": seed, "max_steps": 8, "precision": "32-true"}
+    about["trained_on"] = list(trained_on)
     scores = {**about, "commit": "abc", "hardware": "a CPU", "results": [one]}
     (folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
     whole = OmegaConf.create({"seed": seed, "output": str(folder), "model": settings, "pictures": seed})
     OmegaConf.save(whole, folder / "config.yaml")
+
+
+def write_evaluation(folder: Path, one: dict[str, Any], **about: Any) -> None:
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text(json.dumps({**about, "results": [one]}), encoding="utf-8")
 
 
 @pytest.fixture
@@ -90,12 +108,13 @@ def test_the_best_is_bold_and_less_error_is_better(sweep):
     assert not table.is_best(second, "blur_iou")  # it has nobody beside it
     assert (MEASURES["epe_px"].better, MEASURES["zero_epe_px"].better) == (-1, 0)
     text = comparison_table(table)
-    assert text.heading[:3] == ("mask_aware", "seeds", "PSNR (dB)")
-    assert list(text.rows[0][:4]) == ["blurry input", "", "20.000", "0.8000"]
-    assert list(text.rows[1][:3]) == ["false", "6 (0, 1, 2, 3, 4, 5)", "22.500 ± 1.871"]
-    assert list(text.rows[2][:3]) == ["true", "5 (0, 1, 2, 3, 4)", "24.500 ± 1.291 (4 of 5)"]
-    assert (2, 2) in text.bold
-    assert (1, 2) not in text.bold
+    assert text.heading[:5] == ("mask_aware", "trained on", "protocol", "seeds", "PSNR (dB)")
+    meant = ["GoPro", "local, TLC off"]
+    assert list(text.rows[0][:6]) == ["blurry input", "-", "local", "", "20.000", "0.8000"]
+    assert list(text.rows[1][:5]) == ["false", *meant, "6 (0, 1, 2, 3, 4, 5)", "22.500 ± 1.871"]
+    assert list(text.rows[2][:5]) == ["true", *meant, "5 (0, 1, 2, 3, 4)", "24.500 ± 1.291 (4 of 5)"]
+    assert (2, 4) in text.bold
+    assert (1, 4) not in text.bold
 
 
 def test_several_runs_of_one_seed_are_one(tmp_path):
@@ -114,8 +133,10 @@ def test_several_runs_of_one_seed_are_one(tmp_path):
     assert (second.seeds, second.runs) == (("0",), 2)
     assert second.cells["psnr_db"] == Spread(30.0, None, 1)
     text = comparison_table(table)
-    assert list(text.rows[1][:3]) == ["true", "2 (0, 1), 3 runs", "22.500 ± 2.121"]
-    assert list(text.rows[2][:3]) == ["false", "1 (0), 2 runs", "30.000"]
+    assert list(text.rows[1])[:5:4] == ["true", "22.500 ± 2.121"]
+    assert text.rows[1][3] == "2 (0, 1), 3 runs"
+    assert list(text.rows[2])[:5:4] == ["false", "30.000"]
+    assert text.rows[2][3] == "1 (0), 2 runs"
     assert "over seeds; 5 runs" in table.origin
 
 
@@ -149,16 +170,133 @@ def test_many_settings_share_a_column_and_names_are_told_apart(tmp_path):
     text = comparison_table(table)
     assert text.heading[0] == "settings"
     assert text.rows[1][0] == "x=1, loss.x=1, optimizer.x=1, scheduler.x=1, more.x=1"
-    assert table.title == "runs on synthetic"
+    assert table.title == "runs on synthetic (made up)"
 
 
-def test_other_experiments_and_evaluations_are_not_put_side_by_side(tmp_path):
+def test_other_experiments_are_not_put_side_by_side(tmp_path):
     write_run(tmp_path / "a", 0, {"x": 1}, result(20.0), "m2aenet/table3")
     write_run(tmp_path / "b", 0, {"x": 2}, result(21.0), "m2aenet/table5")
     write_run(tmp_path / "c", 0, {"x": 3}, result(21.0))
-    write_run(tmp_path / "d", 0, {"x": 3}, result(21.0))
-    (tmp_path / "d" / "config.yaml").unlink()
     assert compare(find_runs(tmp_path)) == []
+
+
+GOPRO = {"dataset": "gopro", "protocol": {"name": "gopro", "description": "as it is"}}
+
+
+def test_evaluations_have_rows_where_their_pictures_are_the_same(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"run{seed}", seed, {"x": 1}, result(30.0 + seed, **GOPRO))
+    shared = result(32.5, **GOPRO, tlc=True, tlc_size_px=256)
+    write_evaluation(tmp_path / "nafnet", shared, checkpoint="weights/nafnet.pth", trained_on=["gopro"])
+    # Pictures that another program restored: no network, of which nothing is known.
+    folder = result(31.0, **{**GOPRO, "tlc": None})
+    write_evaluation(tmp_path / "theirs", folder, restored_by="/pictures/theirs")
+    # Others: another input, another number of pictures, another protocol, made-up pictures.
+    others = {
+        "brighter": result(40.0, **GOPRO, blurry_scores={"psnr_db": 20.01, "ssim": 0.8}),
+        "fewer": result(40.0, **{**GOPRO, "images": 2}),
+        "local": result(40.0, **{**GOPRO, "protocol": {"name": "local", "description": ""}}),
+        "made_up": result(40.0, **GOPRO, made_up=True),
+    }
+    for name, one in others.items():
+        write_evaluation(tmp_path / name, one, checkpoint=f"{name}.ckpt", trained_on=[])
+    (table,) = compare(find_runs(tmp_path))
+    assert table.title == "runs on gopro"
+    text = comparison_table(table)
+    assert text.heading[:5] == ("evaluated", "trained on", "protocol", "seeds", "PSNR (dB)")
+    assert [list(row[:5]) for row in text.rows] == [
+        ["blurry input", "-", "gopro", "", "20.000"],
+        ["training", "GoPro", "gopro, TLC off", "2 (0, 1)", "30.500 ± 0.707"],
+        ["nafnet: weights/nafnet.pth", "gopro", "gopro, TLC on", "", "32.500"],
+        ["theirs: pictures in /pictures/theirs", "not told", "gopro", "", "31.000"],
+    ]
+    assert "2 runs, 2 evaluations, 8 steps" in table.origin
+
+
+def test_every_row_of_scores_says_what_it_was_trained_on_and_by_what_it_was_scored(sweep, tmp_path):
+    write_evaluation(tmp_path / "other", result(22.0), restored_by="/pictures")
+    runs = find_runs(tmp_path)
+    tables = compare(runs)
+    text = markdown(runs, tables)
+    seen = 0
+    for block in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in block.splitlines()]
+        if "PSNR (dB)" in head or head[0] == "score":
+            trained_on, protocol = head.index("trained on"), head.index("protocol")
+            assert all(row[trained_on] and row[protocol] for row in rows), block
+            seen += len(rows)
+    # Across runs: the input, two variants, an evaluation; four of the paper; two scores of each run.
+    assert seen == 4 + 4 + 2 * len(runs)
+    html = page(runs, tables, 0)
+    assert html.count("<th>trained on</th><th>protocol</th>") == 2 + len(runs)
+
+
+def test_evaluations_alone_have_a_table_where_several_fit(tmp_path):
+    for name, value in (("a", 30.0), ("b", 31.0)):
+        write_evaluation(tmp_path / name, result(value, **GOPRO), checkpoint=f"{name}.ckpt", trained_on=["x"])
+    write_evaluation(tmp_path / "c", result(32.0, **{**GOPRO, "images": 2}), checkpoint="c.ckpt")
+    (table,) = compare(find_runs(tmp_path))
+    assert table.title == "evaluations on gopro"
+    assert [(row.evaluated, row.trained_on) for row in table.rows] == [("a: a.ckpt", "x"), ("b: b.ckpt", "x")]
+    assert table.origin == "2 evaluations, 3 images of the test split, protocol gopro."
+
+
+def test_made_up_data_are_marked_and_stand_apart_from_real_ones(tmp_path):
+    for name, made_up in (("real", False), ("copy", True)):
+        for seed in (0, 1):
+            one = result(30.0, **GOPRO, made_up=made_up)
+            trained_on = ("gopro (made up)",) if made_up else ("gopro",)
+            write_run(tmp_path / f"{name}{seed}", seed, {}, one, "m2aenet/table3", trained_on=trained_on)
+    runs = find_runs(tmp_path)
+    copy, real = compare(runs)
+    assert (copy.title, real.title) == ("m2aenet/table3 on gopro (made up)", "m2aenet/table3 on gopro")
+    assert (copy.made_up, real.made_up) == (True, False)
+    assert "no published number is comparable with these" in copy.origin
+    assert "made up" not in real.origin
+    assert published_table(copy).title == (
+        "published, ReLoBlur: real pictures, not comparable with the made-up ones above"
+    )
+    assert published_table(real).title == (
+        "published, ReLoBlur, not comparable with the rows above where data differ"
+    )
+    for text in (markdown(runs, [copy, real]), page(runs, [copy, real], 0)):
+        assert "copy0" in text
+        assert "gopro (made up)" in text.partition("copy0")[2]
+
+
+def test_what_a_network_was_trained_on_is_known_of_older_runs_too(tmp_path):
+    synthetic = {"_target_": "deblur_lab.data.SyntheticSource", "name": "ours", "seed": 0}
+    sources = [synthetic, {"_target_": "deblur_lab.data.GoPro", "root": "x"}]
+    write_run(tmp_path / "a", 0, {}, result(20.0), trained_on=())
+    path = tmp_path / "a" / "config.yaml"
+    path.write_text(OmegaConf.to_yaml({"data": {"sources": sources}}), encoding="utf-8")
+    # An older evaluation does not mark what it names.
+    write_evaluation(tmp_path / "b", result(20.0), checkpoint="x", trained_on=["synthetic", "gopro"])
+    write_evaluation(tmp_path / "c", result(20.0), checkpoint="x", trained_on=[])
+    first, second, third = find_runs(tmp_path)
+    assert first.trained_on == ("ours (made up)", "gopro")
+    assert second.trained_on == ("synthetic (made up)", "gopro")
+    assert third.trained_on == ()
+    scores = score_table(third, third.scores["results"][0])
+    assert scores.heading[:3] == ("score", "trained on", "protocol")
+    assert {row[1:3] for row in scores.rows} == {("not told", "local, TLC off")}
+
+
+def test_a_protocol_is_told_with_its_parts_and_what_did_not_go_by_it():
+    told = {"name": "realblur", "description": "aligned", "psnr": "over the mask", "ssim": "Gaussian"}
+    parts = {**told, "alignment": "ECC", "quantisation": "8 bit", "tlc": "as the network"}
+    one = result(20.0, protocol=parts, images=5, alignment_failures=2, masks="masks_lmd")
+    assert protocol_lines(one) == [
+        "Protocol realblur: aligned",
+        "PSNR: over the mask",
+        "SSIM: Gaussian",
+        "alignment: ECC",
+        "quantisation: 8 bit",
+        "test-time local converter: as the network",
+        "2 of 5 restored images could not be aligned: scored as they are",
+        "Masks: masks_lmd",
+    ]
+    assert protocol_lines(result(20.0)) == ["Protocol local: as it is"]
 
 
 def test_seeds_that_change_the_test_pictures_are_told(sweep):
@@ -174,10 +312,13 @@ def test_seeds_that_change_the_test_pictures_are_told(sweep):
 def test_the_published_rows_stand_below_and_apart(sweep):
     (table,) = compare(sweep)
     printed = published_table(table)
-    assert printed.title == "published, ReLoBlur, not comparable with the rows above where data differ"
     assert printed.heading == (
         "row",
+        "trained on",
+        "protocol",
+        "whose",
         "source",
+        "note",
         "PSNR (dB)",
         "SSIM",
         "weighted PSNR (dB)",
@@ -186,7 +327,11 @@ def test_the_published_rows_stand_below_and_apart(sweep):
     )
     assert printed.rows[3] == (
         "4) both",
+        "GoPro + ReLoBlur, 1:1",
+        "local",
+        "own",
         "Shang et al. 2025, table 3",
+        "",
         "35.647",
         "0.9302",
         "31.036",
@@ -201,17 +346,6 @@ def test_the_published_rows_stand_below_and_apart(sweep):
         assert "35.647" in theirs
     assert "**24.500 ± 1.291 (4 of 5)**" in markdown(sweep, [table])
     assert "<td><b>24.500</b><br><small>± 1.291 (4 of 5)</small></td>" in page(sweep, [table], 0)
-
-
-def test_what_is_published_is_looked_up_by_name_alone(tmp_path, monkeypatch):
-    assert published("demo") == published("../conf/x") == published("") == []
-    assert len(published("m2aenet/table5")) == 3
-    monkeypatch.setattr(comparison, "configuration_root", lambda: tmp_path)
-    (tmp_path / "experiments").mkdir()
-    path = tmp_path / "experiments" / "x.csv"
-    path.write_text("label,psnr_db\na,1\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"x\.csv is damaged: 'settings'"):
-        published("x")
 
 
 def test_a_run_shows_what_it_said_of_blur_and_motion(sweep):

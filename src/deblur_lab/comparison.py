@@ -1,15 +1,13 @@
 """Runs side by side: a row for each way of setting them, over seeds, and what a paper printed."""
 
-import csv
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deblur_lab.config import configuration_root
-from deblur_lab.errors import DataError
-from deblur_lab.finished_runs import Run
+from deblur_lab.finished_runs import Run, dataset_of, is_made_up
+from deblur_lab.published_scores import NOT_TOLD, NUMBERS, PublishedRow, published
 from deblur_lab.run_folders import CHANGEABLE_ON_RESUME
 from deblur_lab.stages import in_its_stage
 
@@ -26,6 +24,8 @@ _NOT_COMPARED = (
 _FOLLOW_THE_NET = ("model._target_", "model.loss._target_")
 _GROUPS = ("model.net.", "model.", "data.", "trainer.")
 _UNSET = "not set"
+# Scores of the same pictures, computed on two machines, differ by less.
+_AGREEING = 0.005
 # A run, and its result on one dataset.
 _Scored = tuple[Run, Mapping[str, Any]]
 
@@ -70,8 +70,6 @@ MEASURES: Mapping[str, Measure] = {
     "orientation_error_deg": Measure(
         "orientation error (°)", 1, -1, _inside("motion", "orientation_error_deg")
     ),
-    "multiply_adds_t": Measure("multiply-adds (T)", 3, -1, lambda result: None),
-    "gpu_memory_gb": Measure("GPU memory (GB)", 1, -1, lambda result: None),
 }
 
 
@@ -106,38 +104,25 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seeds alone.
+    """Runs that differ in their seeds alone, or one evaluation.
 
     Attributes:
         settings: their values of the settings that the table compares, as they are typed.
-        seeds: of the runs, each once.
+        seeds: of the runs, each once; none of an evaluation.
         runs: how many there are; more than seeds where the same was run again.
         cells: what they reached, by the names of `MEASURES`; a value a seed, the mean of its runs.
+        trained_on: the training sets, as `training_sets` has them.
+        protocol: that they were scored by, as `scored_by` has it.
+        evaluated: what an evaluation scored; empty for runs.
     """
 
     settings: tuple[str, ...]
     seeds: tuple[str, ...]
     runs: int
     cells: Mapping[str, Spread | None]
-
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """What a paper printed.
-
-    Attributes:
-        label: of the row.
-        settings: that it stands for here.
-        cells: its numbers as they are printed, by the names of `MEASURES`; empty where there is none.
-        dataset: that it was scored on.
-        source: paper and table.
-    """
-
-    label: str
-    settings: str
-    cells: Mapping[str, str]
-    dataset: str
-    source: str
+    trained_on: str
+    protocol: str
+    evaluated: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,9 +133,11 @@ class Comparison:
         title: the experiments, and the dataset.
         settings: what the rows differ in, by dotted keys.
         columns: names, as `measure_of` takes them, of what some row has.
-        rows: in the order of the runs.
+        rows: in the order of the runs, evaluations behind them.
         blurry: the scores of the blurry input, where all rows have the same; by the names of `MEASURES`.
+        protocol: that the blurry input was scored by, as `scored_by` has it.
         origin: what must stand beside the numbers for them to mean anything.
+        made_up: whether the scores are of made-up data.
         published: what the paper printed, if the experiments say so.
     """
 
@@ -159,7 +146,9 @@ class Comparison:
     columns: tuple[str, ...]
     rows: Sequence[Row]
     blurry: Mapping[str, Spread | None]
+    protocol: str
     origin: str
+    made_up: bool
     published: Sequence[PublishedRow] = field(default_factory=tuple)
 
     @property
@@ -172,8 +161,8 @@ class Comparison:
 
     @property
     def published_columns(self) -> tuple[str, ...]:
-        """Names in `MEASURES` that some published row has."""
-        return tuple(name for name in MEASURES if any(row.cells.get(name) for row in self.published))
+        """Names in `NUMBERS` that some published row has."""
+        return tuple(name for name in NUMBERS if any(name in row.numbers for row in self.published))
 
     def is_best(self, row: Row, column: str) -> bool:
         """Whether no other row is better by a measure, in the digits that are shown."""
@@ -185,51 +174,131 @@ class Comparison:
         return round(cell.mean, measure.digits) == (max if measure.better > 0 else min)(means)
 
 
+def training_sets(run: Run) -> str:
+    """What a network was trained on, in words; made-up data are marked."""
+    return " + ".join(run.trained_on) or NOT_TOLD
+
+
+def scored_by(result: Mapping[str, Any]) -> str:
+    """The name of the protocol of a result, and whether the test-time local converter was on.
+
+    Of pictures that another program restored, nothing is said of the converter.
+    """
+    name, on = str(result["protocol"]["name"]), result.get("tlc")
+    return name if on is None else f"{name}, TLC {'on' if on else 'off'}"
+
+
 def compare(runs: Sequence[Run]) -> list[Comparison]:
     """The tables across runs: one for each experiment, dataset and protocol that several runs have.
 
+    An evaluation, of which no experiment is known, stands in each of those of its dataset and protocol whose
+    pictures are the same, made-up ones apart from others; if there is none, in one of evaluations alone.
+
     Args:
-        runs: as found; evaluations, which have no configuration, are left out.
+        runs: as found, evaluations among them.
     """
-    groups: dict[tuple[Any, ...], list[_Scored]] = {}
+    trained: dict[tuple[Any, ...], list[_Scored]] = {}
+    evaluations: dict[tuple[Any, ...], list[_Scored]] = {}
     for run in runs:
-        for result in run.scores["results"] if run.settings else ():
-            key = (run.experiments, result["dataset"], result["split"], result["protocol"]["name"])
-            groups.setdefault(key, []).append((run, result))
-    return [_compared(members) for members in groups.values() if len(members) > 1]
+        for result in run.scores["results"]:
+            same = (dataset_of(result), result["split"], result["protocol"]["name"])
+            if run.evaluated:
+                evaluations.setdefault(same, []).append((run, result))
+            else:
+                trained.setdefault((*same, run.experiments), []).append((run, result))
+    tables, placed = [], set()
+    for key, members in trained.items():
+        others = evaluations.get(key[:-1], [])
+        beside = [one for one in others if any(_same_pictures(one[1], result) for _, result in members)]
+        placed |= {id(result) for _, result in beside}
+        if len(members) + len(beside) > 1:
+            tables.append(_compared(members, beside))
+    for found in evaluations.values():
+        alone = [one for one in found if id(one[1]) not in placed]
+        tables += [_compared([], group) for group in _by_pictures(alone) if len(group) > 1]
+    return tables
 
 
-def _compared(members: Sequence[_Scored]) -> Comparison:
-    runs = [run for run, _ in members]
-    settings = differing([run.settings for run in runs])
-    names = dict.fromkeys([*MEASURES, *(name for _, result in members for name in result["scores"])])
-    columns = tuple(
-        name for name in names if any(measure_of(name).of(result) is not None for _, result in members)
+def _same_pictures(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two results of one dataset and protocol are of the same pictures: their blurry scores agree."""
+    first, second = one["blurry_scores"], other["blurry_scores"]
+    return bool(one["images"] == other["images"]) and all(
+        abs(first[name] - second[name]) < _AGREEING
+        for name in first.keys() & second.keys()
+        if None not in (first[name], second[name])
     )
-    rows: dict[tuple[str, ...], list[_Scored]] = {}
+
+
+def _by_pictures(evaluations: Sequence[_Scored]) -> list[list[_Scored]]:
+    groups: list[list[_Scored]] = []
+    for one in evaluations:
+        fitting = next((group for group in groups if _same_pictures(group[0][1], one[1])), None)
+        if fitting is None:
+            groups.append([one])
+        else:
+            fitting.append(one)
+    return groups
+
+
+def _compared(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> Comparison:
+    """A table of runs, and of evaluations beside them; one of both may be empty."""
+    every = [*members, *evaluations]
+    settings = differing([run.settings for run, _ in members])
+    names = dict.fromkeys([*MEASURES, *(name for _, result in every for name in result["scores"])])
+    columns = tuple(
+        name for name in names if any(measure_of(name).of(result) is not None for _, result in every)
+    )
+    rows: dict[tuple[tuple[str, ...], str], list[_Scored]] = {}
     for run, result in members:
-        rows.setdefault(tuple(typed(run.settings.get(key, _UNSET)) for key in settings), []).append(
-            (run, result)
-        )
-    experiments = runs[0].experiments
-    of = f"{', '.join(experiments)} on" if experiments else "runs on"
+        values = tuple(typed(run.settings.get(key, _UNSET)) for key in settings)
+        rows.setdefault((values, training_sets(run)), []).append((run, result))
+    experiments = members[0][0].experiments if members else ()
+    of = "evaluations" if not members else ", ".join(experiments) or "runs"
+    first = every[0][1]
     return Comparison(
-        f"{of} {members[0][1]['dataset']}",
+        f"{of} on {dataset_of(first)}",
         settings,
         columns,
         [
-            Row(
-                values,
-                tuple(dict.fromkeys(_seed(run) for run, _ in alike)),
-                len(alike),
-                {name: _over_seeds(name, alike) for name in columns},
-            )
-            for values, alike in rows.items()
+            *(
+                Row(
+                    values,
+                    tuple(dict.fromkeys(_seed(run) for run, _ in alike)),
+                    len(alike),
+                    {name: _over_seeds(name, alike) for name in columns},
+                    trained_on,
+                    _together(scored_by(result) for _, result in alike),
+                )
+                for (values, trained_on), alike in rows.items()
+            ),
+            *(
+                Row(
+                    ("",) * len(settings),
+                    (),
+                    1,
+                    {name: _spread_of(name, [result]) for name in columns},
+                    training_sets(run),
+                    scored_by(result),
+                    run.evaluated,
+                )
+                for run, result in evaluations
+            ),
         ],
-        {} if any(key.startswith("data.") for key in settings) else _blurry(members, columns),
-        _origin(members),
+        {} if any(key.startswith("data.") for key in settings) else _blurry(every, columns),
+        str(first["protocol"]["name"]),
+        _origin(members, evaluations),
+        is_made_up(first),
         tuple(row for name in experiments for row in published(name)),
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _together(texts: Iterable[str]) -> str:
+    """Different texts, each once."""
+    return " or ".join(dict.fromkeys(texts))
 
 
 def _seed(run: Run) -> str:
@@ -253,8 +322,8 @@ def _spread_of(column: str, results: Sequence[Mapping[str, Any]]) -> Spread | No
 
 def _blurry(members: Sequence[_Scored], columns: Sequence[str]) -> dict[str, Spread | None]:
     """The scores of the input, once for each set of test pictures."""
-    inputs = {str(sorted(result["blurry_scores"].items())): result["blurry_scores"] for _, result in members}
-    return {name: _spread_of(name, [{"scores": scores} for scores in inputs.values()]) for name in columns}
+    inputs = [{"scores": group[0][1]["blurry_scores"]} for group in _by_pictures(members)]
+    return {name: _spread_of(name, inputs) for name in columns}
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -308,17 +377,25 @@ def shortened(key: str) -> str:
     return key.removeprefix(group)
 
 
-def _origin(members: Sequence[_Scored]) -> str:
-    runs, results = [run for run, _ in members], [result for _, result in members]
-    parts = [f"Mean ± sample standard deviation over seeds; {len(runs)} runs"]
+def _origin(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> str:
+    every = [*members, *evaluations]
+    runs, results = [run for run, _ in members], [result for _, result in every]
+    parts = []
+    if members:
+        parts.append(f"Mean ± sample standard deviation over seeds; {_counted(len(runs), 'run')}")
+    if evaluations:
+        parts.append(_counted(len(evaluations), "evaluation"))
     for key, what in {"max_steps": "steps", "precision": "", "hardware": "", "commit": "commit"}.items():
-        values = dict.fromkeys(str(run.scores.get(key)) for run in runs)
-        text = " or ".join(values)
-        parts.append(f"{what} {text}" if what == "commit" else f"{text} {what}".strip())
-    images = " or ".join(dict.fromkeys(str(result["images"]) for result in results))
+        found = [run.scores.get(key) for run, _ in every]
+        text = _together(str(value) for value in found if value is not None)
+        if text:
+            parts.append(f"{what} {text}" if what == "commit" else f"{text} {what}".strip())
+    images = _together(str(result["images"]) for result in results)
     split, protocol = results[0]["split"], results[0]["protocol"]["name"]
     parts.append(f"{images} images of the {split} split, protocol {protocol}")
     text = ", ".join(parts) + "."
+    if is_made_up(results[0]):
+        text += " The pictures are made up: no published number is comparable with these."
     seeds = {run.scores.get("seed") for run in runs}
     follows = any(
         re.fullmatch(r"data\.sources\[\d+\]\.seed", key) and run.settings[key] == "${seed}"
@@ -331,31 +408,3 @@ def _origin(members: Sequence[_Scored]) -> str:
             "gives all the same."
         )
     return text
-
-
-def published(experiment: str) -> list[PublishedRow]:
-    """What the paper printed where it did what an experiment does; nothing if nothing is known of that.
-
-    Args:
-        experiment: its name, as ``m2aenet/table3``: the numbers stand in ``experiments/m2aenet/table3.csv``.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    path = configuration_root() / "experiments" / f"{experiment}.csv"
-    if not re.fullmatch(r"[\w/-]+", experiment) or not path.is_file():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                PublishedRow(
-                    row["label"],
-                    row["settings"],
-                    {name: row[name] for name in MEASURES if name in row},
-                    row["dataset"],
-                    row["source"],
-                )
-                for row in csv.DictReader(file, strict=True)
-            ]
-    except (KeyError, csv.Error) as error:
-        raise DataError(f"{path} is damaged: {error}: mend or remove it") from error

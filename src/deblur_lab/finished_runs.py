@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,11 @@ from deblur_lab.run_folders import plain_leaves
 from deblur_lab.stages import STAGES
 
 _STAGES = "stages.json"
+MADE_UP = " (made up)"
+"""What stands behind the name of data that were made here, and that no published number is of."""
+# What older versions call such data, without a mark.
+_SYNTHETIC = "synthetic"
+_SOURCES = re.compile(r"data\.sources\[(\d+)\]\.(_target_|name)")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,58 @@ class Run:
         """The names of the experiments that it was started with."""
         names = self.scores.get("experiment") or []
         return tuple(names) if isinstance(names, list) else (str(names),)
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The names of the training sets, made-up ones marked; none if nothing is known of them.
+
+        They stand in ``scores.json``, or, of trainings by older versions, follow from the configuration.
+        """
+        named = self.scores.get("trained_on")
+        if isinstance(named, list) and named:
+            return tuple(_marked(str(name)) for name in named)
+        sources: dict[str, dict[str, str]] = {}
+        for key, value in self.settings.items():
+            match = _SOURCES.fullmatch(key)
+            if match is not None and value is not None:
+                sources.setdefault(match[1], {})[match[2]] = str(value)
+        made_up = {result["dataset"] for result in self.scores["results"] if is_made_up(result)}
+        return tuple(_source_name(source, made_up) for source in sources.values())
+
+    @property
+    def evaluated(self) -> str:
+        """What an evaluation scored: a checkpoint, or a folder of restored pictures; empty for a training."""
+        if self.settings:
+            return ""
+        scored = self.scores.get("checkpoint") or f"pictures in {self.scores.get('restored_by')}"
+        return f"{self.name}: {scored}"
+
+
+def is_made_up(result: Mapping[str, Any]) -> bool:
+    """Whether a result of ``scores.json`` is of made-up data, which no published number is of."""
+    return bool(result.get("made_up", result["dataset"] == _SYNTHETIC))
+
+
+def dataset_of(result: Mapping[str, Any]) -> str:
+    """The name of the dataset of a result of ``scores.json``; of made-up data with the mark."""
+    return f"{result['dataset']}{MADE_UP if is_made_up(result) else ''}"
+
+
+def _marked(name: str) -> str:
+    """The name of a training set, those that older versions leave unmarked with the mark."""
+    return f"{name}{MADE_UP}" if name == _SYNTHETIC else name
+
+
+def _source_name(source: Mapping[str, str], made_up: Set[str]) -> str:
+    """What a dataset of a configuration is called: the name that it is given, or that of its class.
+
+    Args:
+        source: its class and its name, as far as they stand there.
+        made_up: the datasets that the same run was scored on and that were made here.
+    """
+    kind = source.get("_target_", "").rpartition(".")[2].removesuffix("Source").lower()
+    name = source.get("name") or kind
+    return f"{name}{MADE_UP}" if kind == _SYNTHETIC or name in made_up else name
 
 
 def find_runs(root: Path) -> list[Run]:

@@ -12,12 +12,13 @@ from PIL import Image
 from deblur_lab.charts import line_chart
 from deblur_lab.comparison import Comparison
 from deblur_lab.errors import DataError
-from deblur_lab.finished_runs import Run
+from deblur_lab.finished_runs import Run, dataset_of
 from deblur_lab.report_tables import (
     Table,
     comparison_table,
     finding_tables,
     origin,
+    protocol_lines,
     published_table,
     score_table,
     stage_table,
@@ -70,7 +71,6 @@ def _stages(run: Run) -> list[str]:
 
 
 def _section(run: Run, result: Mapping[str, Any], pictures: int) -> str:
-    protocol = result["protocol"]
     shown = [path for path in run.pictures if path.name.startswith(f"{result['dataset']}-")][:pictures]
     curves = [
         line_chart(title, points, (f"step {points[0][0]}", str(points[-1][0])))
@@ -79,10 +79,10 @@ def _section(run: Run, result: Mapping[str, Any], pictures: int) -> str:
     ]
     configuration = html.escape(run.configuration)
     return (
-        f"<section><h2>{html.escape(run.name)} <small>on {html.escape(result['dataset'])}</small></h2>"
-        f"{_table(score_table(result), 'gains')}"
+        f"<section><h2>{html.escape(run.name)} <small>on {html.escape(dataset_of(result))}</small></h2>"
+        f"{_table(score_table(run, result), 'gains')}"
         f"{''.join(_table(table) for table in finding_tables(result))}"
-        f"<p class=note>Protocol {html.escape(protocol['name'])}: {html.escape(protocol['description'])}</p>"
+        f"{''.join(f'<p class=note>{html.escape(line)}</p>' for line in protocol_lines(result))}"
         f"<p class=note>{html.escape(origin(run, result))}.</p>"
         f"<div class=curves>{''.join(curves)}{_thresholds(result)}</div>"
         f"{''.join(_figure(path) for path in shown)}"
@@ -174,6 +174,7 @@ tbody th, tbody td { white-space: nowrap; vertical-align: top; } td small { font
 .gains td:last-child { font-weight: 600; } .wide { overflow-x: auto; margin: .8rem 0; }
 .published { border-left: 3px solid var(--line); padding-left: 1rem; margin: 1.2rem 0; }
 .published, .published th, .published td { color: var(--soft); } .published p { margin: 0; font-weight: 600; }
+.published tbody th { white-space: normal; min-width: 5rem; }
 .note { color: var(--soft); font-size: .9rem; margin: .4rem 0; overflow-wrap: anywhere; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; } svg { width: 420px; max-width: 100%; }
 svg text { font-size: 12px; fill: var(--soft); } svg .title { fill: var(--ink); font-size: 13px; }

@@ -4,19 +4,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deblur_lab.comparison import Comparison, Row, Spread, measure_of
+from deblur_lab.comparison import Comparison, Row, Spread, measure_of, scored_by, training_sets
 from deblur_lab.console import SCORE_TITLES
 from deblur_lab.finished_runs import Run
+from deblur_lab.published_scores import NOT_TOLD, NUMBERS, PublishedRow
 from deblur_lab.stage_table import BRIEF, brief_cells
 
 # Of more settings than these, a table has one column for all.
 _SETTING_COLUMNS = 4
+# What stands in a column of evaluations for a row of runs.
+_TRAINING = "training"
 _BLUR = {
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
     "iou": "IoU",
     "calibration_error": "calibration error",
+}
+
+
+# The parts of a protocol that `describe` of it tells, and older runs do not have.
+_PARTS = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "alignment": "alignment",
+    "quantisation": "quantisation",
+    "tlc": "test-time local converter",
 }
 
 
@@ -39,15 +52,17 @@ class Table:
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
 
-def score_table(result: Mapping[str, Any]) -> Table:
+def score_table(run: Run, result: Mapping[str, Any]) -> Table:
     """The scores of the blurry input and of the restored pictures, and the gain."""
     rows = []
+    meant = (training_sets(run), scored_by(result))
     for name, restored in result["scores"].items():
         blurry = result["blurry_scores"].get(name)
         digits = 2 if name.endswith("_db") else 4
         gain = "" if None in (restored, blurry) else f"{restored - blurry:+.{digits}f}"
-        rows.append((SCORE_TITLES.get(name, name), _number(blurry, digits), _number(restored, digits), gain))
-    return Table(("score", "blurry", "restored", "gain"), rows)
+        shown = (_number(blurry, digits), _number(restored, digits), gain)
+        rows.append((SCORE_TITLES.get(name, name), *meant, *shown))
+    return Table(("score", "trained on", "protocol", "blurry", "restored", "gain"), rows, 3)
 
 
 def finding_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -81,15 +96,31 @@ def threshold_points(result: Mapping[str, Any]) -> list[tuple[float, float, str]
     return sorted((share, score, label) for share, score, label in points if score is not None)
 
 
+def protocol_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the protocol of a result is, a line for each part that is told, and what did not go by it."""
+    protocol = result["protocol"]
+    lines = [f"Protocol {protocol['name']}: {protocol['description']}"]
+    lines += [f"{title}: {protocol[key]}" for key, title in _PARTS.items() if protocol.get(key)]
+    failures = result.get("alignment_failures")
+    if failures:
+        lines.append(
+            f"{failures} of {result['images']} restored images could not be aligned: scored as they are"
+        )
+    if result.get("masks"):
+        lines.append(f"Masks: {result['masks']}")
+    return lines
+
+
 def origin(run: Run, result: Mapping[str, Any]) -> str:
     """What must stand beside a number for it to mean anything."""
-    keys = ("checkpoint", "trained_on", "experiment", "seed", "max_steps", "precision", "hardware", "commit")
-    known = {key: run.scores.get(key) for key in keys}
-    known["trained_on"] = ", ".join(known["trained_on"] or []) or None
+    keys = ("checkpoint", "restored_by", "trained_on", "experiment", "seed", "max_steps", "precision")
+    known = {key: run.scores.get(key) for key in (*keys, "hardware", "commit")}
+    known["trained_on"] = ", ".join(run.trained_on) or None
     known["experiment"] = ", ".join(run.experiments) or None
     parts = [f"{key} {value}" for key, value in known.items() if value is not None]
-    size_px = result.get("tlc_size_px")
-    parts.append(f"test-time local converter {f'on ({size_px} px patches)' if size_px else 'off'}")
+    if result.get("tlc") is not None:
+        size_px = result.get("tlc_size_px")
+        parts.append(f"test-time local converter {f'on ({size_px} px patches)' if size_px else 'off'}")
     return f"{result['images']} images of the {result['split']} split; " + ", ".join(parts)
 
 
@@ -97,14 +128,23 @@ def comparison_table(comparison: Comparison) -> Table:
     """Runs side by side, the scores of their input above them, and the best in bold."""
     columns, headings = comparison.columns, comparison.headings
     few = len(headings) <= _SETTING_COLUMNS
-    heading = (*(headings if few else ("settings",)), "seeds")
+    evaluations = any(row.evaluated for row in comparison.rows)
+    own = (*(("evaluated",) if evaluations else ()), *(headings if few else ("settings",)))
+    heading = (*own, "trained on", "protocol", "seeds")
     above = []
     if any(comparison.blurry.values()):
         cells = [_measured(comparison.blurry[name], name) for name in columns]
-        above.append(["blurry input", *[""] * (len(heading) - 1), *cells])
+        words = ["blurry input", *[""] * (len(heading) - 1)]
+        if own:
+            words[len(own)] = "-"
+        words[len(own) + 1] = comparison.protocol
+        above.append([*words, *cells])
     rows = [
         [
+            *([row.evaluated or _TRAINING] if evaluations else []),
             *(row.settings if few else [_joined(headings, row)]),
+            row.trained_on,
+            row.protocol,
             _seeds(row),
             *(_measured(row.cells[name], name, len(row.seeds)) for name in columns),
         ]
@@ -124,17 +164,47 @@ def published_table(comparison: Comparison) -> Table | None:
     """What the paper printed of the same comparison, if it did; never to be taken for a row of ours."""
     if not comparison.published:
         return None
-    columns = comparison.published_columns
     datasets = ", ".join(dict.fromkeys(row.dataset for row in comparison.published))
-    return Table(
-        ("row", "source", *(measure_of(name).title for name in columns)),
-        [
-            (row.label, row.source, *(row.cells.get(name) or "-" for name in columns))
-            for row in comparison.published
-        ],
-        2,
-        f"published, {datasets}, not comparable with the rows above where data differ",
+    apart = (
+        ": real pictures, not comparable with the made-up ones above"
+        if comparison.made_up
+        else ", not comparable with the rows above where data differ"
     )
+    return printed_table(comparison.published, f"published, {datasets}{apart}")
+
+
+def printed_table(rows: Sequence[PublishedRow], title: str = "") -> Table:
+    """Rows that somebody printed, each with what its numbers mean.
+
+    A column that no row fills is left out, and datasets where all are of one.
+
+    Args:
+        rows: at least one.
+        title: what stands above.
+    """
+    columns = [name for name in NUMBERS if any(name in row.numbers for row in rows)]
+    several = len({row.dataset for row in rows}) > 1
+    notes = any(row.note for row in rows)
+    heading = (
+        "row",
+        *(("dataset",) if several else ()),
+        *("trained on", "protocol", "whose", "source"),
+        *(("note",) if notes else ()),
+    )
+    cells = [
+        (
+            row.label,
+            *((row.dataset,) if several else ()),
+            row.trained_on,
+            row.protocol if row.tlc == NOT_TOLD else f"{row.protocol}, TLC {row.tlc}",
+            row.reported,
+            row.source,
+            *((row.note,) if notes else ()),
+            *(row.numbers.get(name, "-") for name in columns),
+        )
+        for row in rows
+    ]
+    return Table((*heading, *(NUMBERS[name] for name in columns)), cells, len(heading), title)
 
 
 def stage_table(run: Run) -> Table | None:
@@ -146,7 +216,9 @@ def stage_table(run: Run) -> Table | None:
 
 
 def _seeds(row: Row) -> str:
-    """How many and which; how many runs, if some seed has several."""
+    """How many and which; how many runs, if some seed has several; nothing of an evaluation."""
+    if row.evaluated:
+        return ""
     text = f"{len(row.seeds)} ({', '.join(row.seeds)})"
     return f"{text}, {row.runs} runs" if row.runs > len(row.seeds) else text
 

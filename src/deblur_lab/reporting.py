@@ -10,13 +10,14 @@ from deblur_lab.comparison import Comparison, compare
 from deblur_lab.config import plain
 from deblur_lab.console import say
 from deblur_lab.errors import DataError
-from deblur_lab.finished_runs import Run, find_runs
+from deblur_lab.finished_runs import Run, dataset_of, find_runs
 from deblur_lab.report_page import page
 from deblur_lab.report_tables import (
     Table,
     comparison_table,
     finding_tables,
     origin,
+    protocol_lines,
     published_table,
     score_table,
     stage_table,
@@ -67,25 +68,31 @@ def markdown(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
     lines = ["# Across runs", ""] if comparisons else []
     for comparison in comparisons:
         table, printed = comparison_table(comparison), published_table(comparison)
-        lines += [f"## {table.title}", "", *_table(table), "", comparison.origin, ""]
+        lines += [f"## {table.title}", "", *table_lines(table), "", comparison.origin, ""]
         if printed is not None:
-            lines += ["---", "", f"**{printed.title}**", "", *_table(printed), ""]
+            lines += ["---", "", f"**{printed.title}**", "", *table_lines(printed), ""]
     lines += ["# Runs", ""]
     for run in runs:
         for result in run.scores["results"]:
-            lines += [f"## {run.name} on {result['dataset']}", "", *_table(score_table(result)), ""]
+            lines += [
+                f"## {run.name} on {dataset_of(result)}",
+                "",
+                *table_lines(score_table(run, result)),
+                "",
+            ]
             for table in finding_tables(result):
-                lines += [*_table(table), ""]
-            protocol = result["protocol"]
-            lines += [f"Protocol {protocol['name']}: {protocol['description']}", ""]
+                lines += [*table_lines(table), ""]
+            for line in protocol_lines(result):
+                lines += [line, ""]
             lines += [f"{origin(run, result)}.", ""]
         stages = stage_table(run)
         if stages is not None:
-            lines += [f"## {stages.title}", "", *_table(stages), ""]
+            lines += [f"## {stages.title}", "", *table_lines(stages), ""]
     return "\n".join(lines)
 
 
-def _table(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
+    """A table as Markdown, without its title."""
     rules = ["---" if column < table.words else "---:" for column in range(len(table.heading))]
     rows = [
         [f"**{cell}**" if (at, column) in table.bold else cell for column, cell in enumerate(row)]

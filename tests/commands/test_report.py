@@ -41,9 +41,12 @@ def test_several_runs_and_evaluations_and_scores_that_do_not_exist(own_run, tmp_
     assert "a <b>" not in page
     assert "<td>-</td><td>-</td><td></td>" in page
     assert "data:image" not in page
-    assert "| weighted PSNR (dB) | - | - |  |" in (tmp_path / "page" / "report.md").read_text(
-        encoding="utf-8"
-    )
+    tables = (tmp_path / "page" / "report.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"\| weighted PSNR \(dB\) \| (.*) \| - \| - \|  \|", tables)
+    assert row == "reloblur (made up) | local, TLC off"
+    # An evaluation is a row of a table across runs.
+    across = tables.partition("# Runs")[0]
+    assert "| scored: run/checkpoints/last.ckpt | reloblur (made up) | local, TLC off |  |" in across
 
 
 def test_what_a_run_left_damaged_is_named(own_run):
@@ -83,14 +86,15 @@ def test_a_table_of_the_paper_is_one_command_and_its_runs_are_put_side_by_side(d
     forked("deblur_lab.report", "runs=sweep", cwd=tmp_path).succeeded()
     tables = (tmp_path / "sweep" / "report.md").read_text(encoding="utf-8")
     across, _, runs = tables.partition("# Runs")
-    assert "## m2aenet/mask_loss on folder" in across
+    assert "## m2aenet/mask_loss on folder (made up)" in across
     for number, weight in ((0, "0.01"), (2, "0")):
         values = [results_of(tmp_path / "sweep" / str(number + seed))[0]["scores"] for seed in (0, 1)]
         psnr = [value["psnr_db"] for value in values]
         shown = f"{statistics.fmean(psnr):.3f} ± {statistics.stdev(psnr):.3f}"
-        (row,) = [line for line in across.splitlines() if line.startswith(f"| {weight} | 2 (0, 1) |")]
-        assert shown in row
-    assert "| with the mask loss | Shang et al. 2025, table 1 | 35.647 |" in across
+        (row,) = [line for line in across.splitlines() if line.startswith(f"| {weight} |")]
+        assert f"| folder (made up) | local, TLC off | 2 (0, 1) | {shown} |" in row.replace("**", "")
+    meant = "GoPro + ReLoBlur, 1:1 | local | own | Shang et al. 2025, table 1"
+    assert f"| with the mask loss | {meant} |  | 35.647 |" in across
     assert runs.count("## sweep/") == 4
     page = (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
     assert page.count("<h2>Across runs") == 1
