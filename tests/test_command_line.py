@@ -127,7 +127,7 @@ TOGETHER = {
             "data.sources.0.name=...",
             "pictures=1 pictures=2": "pictures is given twice, as pictures=1 and as pictures=2",
             "model=null": "there is no model=null: there are aibnet_b, aibnet_l",
-            "data=base": "there is no data=base: there are folder, gopro, gopro_reloblur, reloblur, syntheti",
+            "data=base": "there is no data=base: there are folder, gopro, gopro_reloblur, hide, real",
             "experiment=dmeo": "there is no experiment=dmeo: did you mean demo?",
             "data/x=y": "there is no setting data/x: did you mean data?",
             "hydra/launcher=x": "there is no hydra/launcher=x: there are basic",
@@ -323,7 +323,7 @@ def test_flags_that_only_show(command):
         "# @package trainer\n_target_"
     )
     code, out, lines = command("train", "--help")
-    assert "data: folder, gopro, gopro_reloblur, reloblur, synthetic\n" in out
+    assert "data: folder, gopro, gopro_reloblur, hide, realblur_j, realblur_r, reloblur, synthetic\n" in out
     assert "Hydra." not in out
 
 

@@ -96,10 +96,16 @@ def test_every_experiment_has_no_fault_and_takes_a_step(experiment):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_setting_of_a_command_has_a_kind_that_its_default_is_of(command):
-    config = composed(command, "checkpoint=x", "input=y", "output=z") if command == "predict" else None
-    config = config or composed(command, *(["checkpoint=x"] if command == "evaluate" else []))
+    needed = {
+        "predict": ["checkpoint=x", "input=y", "output=z"],
+        "evaluate": ["checkpoint=x"],
+        "data.from_video": ["input=y", "output=z"],
+        "data.prepare": ["data.root=x"],
+        "data.verify": ["data.root=x"],
+    }
+    config = composed(command, *needed.get(command, []))
     assert command_faults(command, config) == []
-    groups = {"data", "datamodule", "logger", "model", "trainer"}
+    groups = {"data", "datamodule", "logger", "model", "protocol", "trainer"}
     assert set(OWN_SETTINGS[command]) == {str(key) for key in config} - groups
 
 

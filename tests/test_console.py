@@ -27,6 +27,56 @@ def test_scores_alone(capsys):
     assert "end-point" not in said
 
 
+def test_what_the_protocol_is_made_of_and_what_was_not_as_it_asks(capsys):
+    protocol = {"name": "realblur", "description": "aligned", "psnr": "of levels", "ssim": "Gaussian"}
+    protocol |= {"weighted_ssim": "by the mask", "alignment": "ECC", "quantisation": "8 bits", "tlc": "on"}
+    print_scores(
+        [
+            result(
+                protocol=protocol,
+                own_protocol="local",
+                tlc=None,
+                made_up=True,
+                layout="raw",
+                missing=4,
+                alignment_failures=2,
+                blurry_alignment_failures=0,
+            )
+        ]
+    )
+    said = capsys.readouterr().out
+    assert "scenes (made up), test split, 3 images" in said
+    assert "protocol realblur: aligned; test-time local converter does not apply\n" in said
+    for line in ("PSNR: of levels", "SSIM: Gaussian", "weighted ssim: by the mask", "alignment: ECC"):
+        assert f"\n  {line}\n" in said
+    assert "\n  quantisation: 8 bits\n  test-time local converter: on\n" in said
+    assert "scenes has its own protocol, local: these are not the numbers of its tables" in said
+    assert "alignment: 2 of 3 restored and 0 of 3 blurry images could not be aligned" in said
+    assert "4 of 7 images are missing (subset=true)" in said
+    assert "the pictures are made up: these scores are none of scenes's" in said
+
+
+def test_a_protocol_that_is_the_datasets_own_is_not_called_another(capsys):
+    print_scores([result(own_protocol="local", missing=0, made_up=False)])
+    said = capsys.readouterr().out
+    for word in ("its own protocol", "missing", "made up", "aligned"):
+        assert word not in said
+
+
+def test_all_definitions_side_by_side(capsys):
+    one = {"title": "PSNR of Y", "used_by": "BasicSR", "blurry": 25.0, "restored": 27.514, "digits": 2}
+    one |= {"left_out": 0, "unavailable": None}
+    other = {**one, "title": "LPIPS", "restored": math.nan, "digits": 4, "left_out": 3}
+    definitions = {"a": one, "b": {**other, "unavailable": "no weights"}, "c": {**other, "title": "masked"}}
+    print_scores([result(definitions=definitions)])
+    said = capsys.readouterr().out
+    assert "scenes: one result by every definition" in said
+    assert "│ PSNR of Y  │   25.00 │    27.51 │ BasicSR │" in said
+    assert "│ LPIPS      │ 25.0000 │        - │ BasicSR │" in said
+    assert "LPIPS: no weights\n" in said
+    assert "masked: 3 of 3 images have none and are left out\n" in said
+
+
 def test_blur_motion_and_thresholds(capsys):
     blur = {"threshold": 0.3, "precision": 0.5, "recall": 0.75, "f1": 0.6, "iou": math.nan}
     at = {"threshold": 0.3, "selected_share": 0.1, "dilated_share": 0.15, "scores": {"psnr_db": 30.123}}

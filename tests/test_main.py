@@ -41,7 +41,7 @@ def test_the_version(call):
         ("train", "call python -m deblur_lab.train"),
         ("evalute", "did you mean evaluate?"),
         ("synthesize", "call python -m deblur_lab.data.synthesize"),
-        ("model=x", "there are train, evaluate, predict, profile, report, data.synthesize"),
+        ("model=x", f"there are {', '.join(COMMANDS)}"),
     ],
 )
 def test_what_does_not_follow(call, typed, hint):

@@ -12,6 +12,9 @@ COMMANDS = {
     "predict": "restore a photo, or a folder of photos, of any size",
     "profile": "count a network's parameters and multiply-adds, measure its latency and peak memory",
     "report": "gather scores, curves and pictures of runs into one page",
+    "data.verify": "look through a dataset's folder for all that is wrong with it",
+    "data.prepare": "write training pictures as memory-mapped tiles, which are read much faster",
+    "data.from_video": "turn fast videos into pairs of blurry and sharp pictures",
     "data.synthesize": "write a small synthetic dataset in the layout of a real one",
 }
 
@@ -29,7 +32,7 @@ def main() -> int:
         # As with other tools, to ask for nothing is no success.
         (sys.stdout if arguments else sys.stderr).write(f"{text}\n")
         return 0 if arguments else ConfigurationError.exit_code
-    name = arguments[0].replace("synthesize", "data.synthesize").replace("data.data.", "data.")
+    name = f"data.{arguments[0]}" if f"data.{arguments[0]}" in COMMANDS else arguments[0]
     hint = did_you_mean(name, COMMANDS, f"there are {', '.join(COMMANDS)}")
     if name in COMMANDS:
         hint = f"call python -m deblur_lab.{name}"

@@ -9,7 +9,7 @@ from deblur_lab.composition import unknown_setting
 from deblur_lab.config import build, configuration_root, faults, own_faults, references, resolved
 from deblur_lab.errors import ConfigurationError, MachineError
 from deblur_lab.kinds import shown
-from deblur_lab.ranges import Count, Natural, Range, Seed, Share
+from deblur_lab.ranges import Count, Natural, Positive, Range, Seconds, Seed, Share, Weight
 from deblur_lab.stages import STAGES, shape_faults, stages_of
 
 # What each command's own settings must be; those of the classes that it builds stand in their signatures.
@@ -27,10 +27,13 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "trusted_packages": list[str],
     },
     "evaluate": {
-        "checkpoint": str,
+        "checkpoint": str | None,
+        "input": str | None,
+        "subset": bool,
         "output": str | None,
         "seed": Seed,
         "pictures": Natural,
+        "metrics": Literal["protocol", "all"],
         "tlc": Literal["auto", "on", "off", True, False],
         "tlc_size_px": Count | None,
         "threshold": Share | list[Share] | None,
@@ -67,10 +70,41 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "stages": Any,  # of a model's recipe, which nothing here reads
     },
     "report": {"runs": str, "output": str | None, "pictures": Natural},
+    "data.verify": {
+        "output": str | None,
+        "expected": Literal["published", "test", "any"],
+        "workers": Count | None,
+        "seed": Seed,
+        "trusted_packages": list[str],
+    },
+    "data.prepare": {
+        "output": str | None,
+        "workers": Count | None,
+        "seed": Seed,
+        "trusted_packages": list[str],
+    },
+    "data.from_video": {
+        "input": str,
+        "output": str,
+        "frames": Annotated[int, Range(3)] | list[Annotated[int, Range(3)]],
+        "stride": Count | None,
+        "averages": Literal["blur", "blur_gamma", "both"],
+        "gamma": Positive | Literal["srgb"],
+        "size": Any,  # text, looked at in `picture_size_px`
+        "start_s": Seconds,
+        "end_s": Positive | None,
+        "min_motion_px": Weight,
+        "max_motion_px": Positive | None,
+        "max_step_px": Positive | None,
+        "max_pairs": Count | None,
+        "test_share": Share,
+        "gap_s": Seconds,
+        "seed": Seed,
+    },
 }
 _LARGEST_SIDE_PX = 65535
 # What is chosen from conf/, or made of that.
-_GROUPS = ("model", "data", "datamodule", "trainer", "logger")
+_GROUPS = ("model", "data", "datamodule", "protocol", "trainer", "logger")
 # Arguments of Lightning's trainer that the commands set, and the setting to give in their place.
 _SET_BY_US: Mapping[str, str] = {
     "accumulate_grad_batches": "data.micro_batch_size",
@@ -166,6 +200,7 @@ def _faults(command: str, config: DictConfig, dataset: str | None, read: Collect
         # model, the net.
         if (command, key) != ("profile", "trainer")
         if (command, key) != ("profile", "model") or "net" not in settings[key]
+        if key != "protocol" or settings[key]  # nothing at all is the dataset's own
     ]
     if command in _FITTING and not shapeless:
         found += _FITTING[command](settings)
@@ -300,6 +335,27 @@ def _refused_by_constructors(settings: Mapping[str, Any]) -> list[str]:
 
 def _evaluate_fits(settings: Mapping[str, Any]) -> list[str]:
     found = _set_by_us(settings)
+    restored = settings["input"]
+    if settings["checkpoint"] is None and restored is None:
+        found.append(
+            "checkpoint is not set: give it on the command line, as checkpoint=...; or a folder of pictures "
+            "that another program restored, as input=..."
+        )
+    elif settings["checkpoint"] is not None and restored is not None:
+        found.append(
+            f"checkpoint={settings['checkpoint']}, input={restored}: either weights are scored, or pictures "
+            "that are restored already: leave one out"
+        )
+    if restored is None and settings["subset"] is True:
+        found.append("subset=true has no effect without input=: leave it out")
+    if restored is not None:
+        # They are settings of a network, and none is known of.
+        unused = {"tlc": "auto", "tlc_size_px": None, "threshold": None, "pruning": None}
+        found += [
+            f"{key}={shown(settings[key])} has no effect with input=: leave it out"
+            for key, default in unused.items()
+            if settings[key] != default
+        ]
     if settings["tlc"] in ("off", False) and settings["tlc_size_px"] is not None:
         found.append(f"tlc_size_px={settings['tlc_size_px']} has no effect with tlc=off: leave one out")
     threshold = settings["threshold"]
@@ -347,11 +403,29 @@ def _profile_fits(settings: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _from_video_fits(settings: Mapping[str, Any]) -> list[str]:
+    found = []
+    counts = settings["frames"] if isinstance(settings["frames"], list) else [settings["frames"]]
+    if not counts or any(_is_count(count) and count % 2 == 0 for count in counts):
+        found.append(
+            f"frames={settings['frames']}: odd numbers are expected, so that one frame is the middle"
+        )
+    if settings["size"] is not None:
+        found += _profile_fits(settings)
+    for low, high in (("start_s", "end_s"), ("min_motion_px", "max_motion_px")):
+        if settings[high] is not None and not _is_below(settings[low], settings[high]):
+            found.append(f"{high}={settings[high]}: more than {low}={settings[low]} is expected")
+    if settings["averages"] == "blur" and settings["gamma"] != 2.2:
+        found.append(f"gamma={settings['gamma']} has no effect with averages=blur: leave one out")
+    return found
+
+
 _FITTING: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "train": _train_fits,
     "evaluate": _evaluate_fits,
     "predict": _predict_fits,
     "profile": _profile_fits,
+    "data.from_video": _from_video_fits,
 }
 
 
@@ -369,6 +443,12 @@ def _set_by_us(settings: Mapping[str, Any]) -> list[str]:
         for key, instead in _SET_BY_US.items()
         if key in settings["trainer"]
     ]
+
+
+def _is_below(low: Any, high: Any) -> bool:  # noqa: ANN401 - any plain values
+    """True as well of what is no number, which is told elsewhere."""
+    numbers = all(isinstance(value, int | float) for value in (low, high))
+    return not numbers or low < high
 
 
 def _is_count(value: Any) -> bool:  # noqa: ANN401 - any plain value

@@ -26,6 +26,7 @@ PATH_KEYS = frozenset(
     {
         "checkpoint",
         "data.gopro_root",
+        "data.prepared",
         "data.reloblur_root",
         "data.root",
         "init_from",

@@ -20,6 +20,8 @@ SCORE_TITLES = {
     "weighted_ssim": "weighted SSIM",
 }
 
+PART_TITLES = {"psnr": "PSNR", "ssim": "SSIM", "tlc": "test-time local converter"}
+
 
 @rank_zero_only
 def say(line: str) -> None:
@@ -37,7 +39,10 @@ def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
         results: as `deblur_lab.callbacks.Scores` gathers them.
     """
     for result in results:
-        table = Table(title=f"{result['dataset']}, {result['split']} split, {result['images']} images")
+        made_up = " (made up)" if result.get("made_up") else ""
+        table = Table(
+            title=f"{result['dataset']}{made_up}, {result['split']} split, {result['images']} images"
+        )
         table.add_column("score")
         for column in ("blurry", "restored", "gain"):
             table.add_column(column, justify="right")
@@ -50,15 +55,50 @@ def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
                 *("-" if math.isnan(restored) or math.isnan(blurry) else number for number in numbers),
             )
         _console.print(table)
-        protocol = result["protocol"]
-        converter = f"on ({result['tlc_size_px']} px patches)" if result["tlc"] else "off"
-        say(f"protocol {protocol['name']}: {protocol['description']}; test-time local converter {converter}")
+        _print_protocol(result)
         left_out = {name: count for name, count in result["left_out"].items() if count}
         for name, count in left_out.items():
             why = "no mask, no blurred pixel, or too small"
             say(f"{name}: {count} of {result['images']} images have none ({why}) and are left out")
+        _print_what_lacks(result)
         _print_findings(result)
         _print_thresholds(result)
+        _print_definitions(result)
+
+
+def _print_protocol(result: Mapping[str, Any]) -> None:
+    """Which protocol it was, each of its parts, and what of it was not as the protocol asks."""
+    protocol, tlc = result["protocol"], result["tlc"]
+    converter = "off" if tlc is not None else "does not apply"
+    if tlc:
+        converter = f"on ({result['tlc_size_px']} px patches)"
+    say(f"protocol {protocol['name']}: {protocol['description']}; test-time local converter {converter}")
+    parts = {part: words for part, words in protocol.items() if part not in ("name", "description")}
+    for part, words in parts.items():
+        say(f"  {PART_TITLES.get(part, part.replace('_', ' '))}: {words}")
+    own = result.get("own_protocol")
+    if own is not None and own != protocol["name"]:
+        say(f"{result['dataset']} has its own protocol, {own}: these are not the numbers of its tables")
+
+
+def _print_what_lacks(result: Mapping[str, Any]) -> None:
+    """What keeps the scores from being those of a published table."""
+    images = result["images"]
+    failures = {
+        "restored": result.get("alignment_failures"),
+        "blurry": result.get("blurry_alignment_failures"),
+    }
+    if None not in failures.values():
+        counts = " and ".join(f"{count} of {images} {kind}" for kind, count in failures.items())
+        say(f"alignment: {counts} images could not be aligned, and are scored as they are")
+    missing = result.get("missing")
+    if missing:
+        say(
+            f"{missing} of {images + missing} images are missing (subset=true): these are not the scores of "
+            "the test split"
+        )
+    if result.get("made_up") and result.get("layout") is not None:  # synthetic scenes claim nothing else
+        say(f"the pictures are made up: these scores are none of {result['dataset']}'s")
 
 
 def _print_findings(result: Mapping[str, Any]) -> None:
@@ -108,6 +148,27 @@ def _print_thresholds(result: Mapping[str, Any]) -> None:
             *(_number(value, 2 if name.endswith("_db") else 4) for name, value in row["scores"].items()),
         )
     _console.print(table)
+
+
+def _print_definitions(result: Mapping[str, Any]) -> None:
+    """Every definition of PSNR, SSIM and the like side by side, if they were asked for."""
+    definitions = result.get("definitions")
+    if not definitions:
+        return
+    table = Table(title=f"{result['dataset']}: one result by every definition")
+    table.add_column("definition")
+    for column in ("blurry", "restored"):
+        table.add_column(column, justify="right")
+    table.add_column("used by")
+    for one in definitions.values():
+        values = (_number(one[kind], one["digits"]) for kind in ("blurry", "restored"))
+        table.add_row(one["title"], *values, one["used_by"])
+    _console.print(table)
+    for one in definitions.values():
+        if one["unavailable"] is not None:
+            say(f"{one['title']}: {one['unavailable']}")
+        elif one["left_out"]:
+            say(f"{one['title']}: {one['left_out']} of {result['images']} images have none and are left out")
 
 
 @rank_zero_only

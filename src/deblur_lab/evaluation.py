@@ -1,9 +1,10 @@
-"""Scores of a checkpoint on a dataset's test split, by the dataset's published protocol."""
+"""Scores of a checkpoint, or of pictures restored elsewhere, on a dataset's test split, by a protocol."""
 
 import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,19 +24,22 @@ from deblur_lab.data import DeblurDataModule
 from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.folder_lock import kept_for_this_run
 from deblur_lab.logs import Dashboard, dashboards, recorded
+from deblur_lab.metrics import ScoringProtocol
 from deblur_lab.models import M2AENet
 from deblur_lab.models.published import PUBLISHED_PATCH_PX
 from deblur_lab.processes import Stop, together
 from deblur_lab.provenance import provenance
-from deblur_lab.tasks import EvaluationTask, mask_threshold, require_masks
+from deblur_lab.restored_folder import restored_folder
+from deblur_lab.tasks import EvaluationTask, GivenPictures, mask_threshold, require_masks
 
 _CONVERTER = {"auto": None, "on": True, True: True, "off": False, False: False}
 
 
 def evaluate(config: DictConfig) -> None:
-    """Score a checkpoint; write ``scores.json``, ``scores.csv`` and ``pictures/``.
+    """Score a checkpoint, or a folder of restored pictures.
 
-    With several thresholds, ``thresholds.csv`` and ``thresholds.png`` too.
+    Writes ``scores.json``, ``scores.csv`` and ``pictures/``; with several thresholds ``thresholds.csv`` and
+    ``thresholds.png`` too, with ``metrics=all`` ``definitions.csv``.
 
     Args:
         config: ``conf/evaluate.yaml``, composed and checked (`deblur_lab.command_line.run`).
@@ -46,14 +50,11 @@ def evaluate(config: DictConfig) -> None:
     quieten()
     settings: dict[str, Any] = plain(config)
     trusted = tuple(settings["trusted_packages"])
+    if settings["input"] is not None:
+        _without_network(settings["trainer"])
     require_device(settings["trainer"])
-
-    checkpoint = Path(settings["checkpoint"])
-    net, record = load_net(checkpoint, trusted)
-    thresholds = _thresholds(settings, net, checkpoint)
-    datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
-    for line in datamodule.describe("test"):
-        say(line)
+    load = _given if settings["checkpoint"] is None else _restored
+    subject = load(settings, trusted)
     choice = HydraConfig.get().runtime.choices["data"]
     folder = folder_for(settings["output"], f"{time.strftime('%Y%m%d')}-evaluate-{choice}")
     if (folder / "config.yaml").exists():
@@ -61,31 +62,28 @@ def evaluate(config: DictConfig) -> None:
             f"output={folder} holds a run, whose scores would be lost: name another folder"
         )
 
-    trained_with = record.get("config", {}).get("data", {})
-    size_px = settings["tlc_size_px"] or trained_with.get("patch_size", PUBLISHED_PATCH_PX)
     made_by = provenance(settings["trainer"]["accelerator"])
-    trained = {
-        "trained_by": {key: record.get(key) for key in ("version", "commit")},
-        "trained_on": [_name(source) for source in trained_with.get("sources", [])],
-    }
     about = {
-        "checkpoint": str(checkpoint),
-        **trained,
+        **subject.about,
         "seed": settings["seed"],
         "precision": settings["trainer"]["precision"],
-        **({} if mask_threshold(net) is None else {"pruning": getattr(net, "pruning", None)}),
         **made_by,
     }
     config.output = str(folder)  # where loggers write, too
     loggers = _loggers(plain(config)["logger"], trusted)
-    converter = Converter(size_px, _CONVERTER[settings["tlc"]])
-    scores = Scores(converter, folder, about)
+    scores = Scores(
+        subject.converter,
+        folder,
+        about,
+        all_definitions=settings["metrics"] == "all",
+        of_datasets=subject.of_datasets,
+    )
     pictures = Pictures(folder / "pictures", settings["pictures"])
     stop = Stop()
     node = {
         **settings["trainer"],
         "callbacks": [
-            converter,
+            *([] if subject.converter is None else [subject.converter]),
             scores,
             pictures,
             stop,
@@ -99,19 +97,22 @@ def evaluate(config: DictConfig) -> None:
         "default_root_dir": str(folder),
     }
     trainer: L.Trainer = build(node, trusted, key="trainer")
-    say(f"{type(net).__name__} of {checkpoint}")
+    say(subject.title)
     if (folder / "scores.json").exists():
         say(f"older scores in {folder} are replaced")
     try:
         with (
             kept_for_this_run(folder, f"output={folder}"),
-            recorded(loggers, {**settings, **trained, "provenance": made_by}, stopped=lambda: stop.exit_code),
+            recorded(
+                loggers,
+                {**settings, **subject.about, "provenance": made_by},
+                stopped=lambda: stop.exit_code,
+            ),
             together(trainer, stop, _remedy(trainer)),
         ):
-            task = EvaluationTask(net)
-            if thresholds:
-                scores.others = _at_others(thresholds, trainer, task, datamodule, scores, pictures)
-            trainer.test(task, datamodule, verbose=False)
+            if subject.thresholds:
+                scores.others = _at_others(subject, trainer, scores, pictures)
+            trainer.test(subject.task, subject.datamodule, verbose=False)
             for dashboard in dashboards(loggers):
                 dashboard.log_scores(scores.results)
     except UserError:
@@ -124,8 +125,107 @@ def evaluate(config: DictConfig) -> None:
         say(f"stopped by {stop.cause}: nothing was scored")
         sys.exit(ended.code or stop.exit_code)
     print_scores(scores.results)
-    files = ["scores.json", "scores.csv", *(["thresholds.csv", "thresholds.png"] if thresholds else [])]
+    files = ["scores.json", "scores.csv"]
+    files += ["definitions.csv"] if scores.all_definitions else []
+    files += ["thresholds.csv", "thresholds.png"] if subject.thresholds else []
     say(f"{', '.join(files)} and pictures/ are in {folder}")
+
+
+@dataclass
+class _Subject:
+    """What is scored.
+
+    Attributes:
+        title: a line that says it.
+        task: restores the pictures.
+        datamodule: what is restored.
+        about: what stands in ``scores.json`` of it.
+        of_datasets: what stands in each dataset's result.
+        converter: see `Converter`; None where no network of ours is scored.
+        thresholds: see `_thresholds`.
+    """
+
+    title: str
+    task: EvaluationTask | GivenPictures
+    datamodule: DeblurDataModule
+    about: dict[str, Any]
+    of_datasets: Sequence[Mapping[str, Any]]
+    converter: Converter | None = None
+    thresholds: Sequence[float] = ()
+
+
+def _restored(settings: Mapping[str, Any], trusted: tuple[str, ...]) -> _Subject:
+    """The network of a checkpoint, and the data that it is to restore.
+
+    Raises:
+        UserError: of the kind that fits.
+    """
+    checkpoint = Path(settings["checkpoint"])
+    net, record = load_net(checkpoint, trusted)
+    thresholds = _thresholds(settings, net, checkpoint)
+    datamodule, of_datasets = _data(settings, trusted)
+    trained_with = record.get("config", {}).get("data", {})
+    size_px = settings["tlc_size_px"] or trained_with.get("patch_size", PUBLISHED_PATCH_PX)
+    names = [_name(source) for source in trained_with.get("sources", [])]
+    about = {
+        "checkpoint": str(checkpoint),
+        "trained_by": {key: record.get(key) for key in ("version", "commit")},
+        "trained_on": record.get("trained_on", names),
+        **({} if mask_threshold(net) is None else {"pruning": getattr(net, "pruning", None)}),
+    }
+    return _Subject(
+        f"{type(net).__name__} of {checkpoint}",
+        EvaluationTask(net),
+        datamodule,
+        about,
+        of_datasets,
+        Converter(size_px, _CONVERTER[settings["tlc"]]),
+        thresholds,
+    )
+
+
+def _given(settings: Mapping[str, Any], trusted: tuple[str, ...]) -> _Subject:
+    """Pictures that are restored already, and those of the data that they are held against.
+
+    Raises:
+        UserError: of the kind that fits.
+    """
+    folder = Path(settings["input"])
+    datamodule, of_datasets = _data(settings, trusted)
+    task, part, of_folder = restored_folder(folder, datamodule, subset=settings["subset"])
+    about = {"checkpoint": None, "restored_by": str(folder), "trained_by": None, "trained_on": None}
+    more = [{**one, **other} for one, other in zip(of_datasets, of_folder, strict=True)]
+    return _Subject(f"pictures of {folder}, restored by another program", task, part, about, more)
+
+
+def _data(
+    settings: Mapping[str, Any], trusted: tuple[str, ...]
+) -> tuple[DeblurDataModule, list[dict[str, Any]]]:
+    """The test split, looked through, with the protocol that was asked for.
+
+    Returns:
+        And what there is to say in each dataset's result: which protocol is its own, if it is another.
+
+    Raises:
+        UserError: of the kind that fits.
+    """
+    datamodule: DeblurDataModule = build(settings["datamodule"], trusted, key="datamodule")
+    of_datasets: list[dict[str, Any]] = [{} for _ in datamodule.sources]
+    if settings["protocol"]:
+        protocol: ScoringProtocol = build(settings["protocol"], trusted, key="protocol")
+        for source, more in zip(datamodule.sources, of_datasets, strict=True):
+            more["own_protocol"] = source.protocol.name
+            source.protocol = protocol
+    for line in datamodule.describe("test"):
+        say(line)
+    return datamodule, of_datasets
+
+
+def _without_network(trainer: dict[str, Any]) -> None:
+    """Settings of a trainer whose processes score, on the processor, and do nothing else."""
+    trainer |= {"accelerator": "cpu", "precision": "32-true"}
+    if not isinstance(trainer["devices"], int):
+        trainer["devices"] = 1
 
 
 def _thresholds(settings: Mapping[str, Any], net: nn.Module, checkpoint: Path) -> list[float]:
@@ -155,27 +255,24 @@ def _thresholds(settings: Mapping[str, Any], net: nn.Module, checkpoint: Path) -
 
 
 def _at_others(
-    thresholds: Sequence[float],
-    trainer: L.Trainer,
-    task: EvaluationTask,
-    datamodule: DeblurDataModule,
-    scores: Scores,
-    pictures: Pictures,
+    subject: _Subject, trainer: L.Trainer, scores: Scores, pictures: Pictures
 ) -> list[list[dict[str, Any]]]:
     """Score at all thresholds but the first, a pass over the data each, without files and pictures.
 
     Returns:
         The results of each.
     """
-    net = cast(M2AENet, task.net)
-    folder, count = scores.folder, pictures.count
+    thresholds = subject.thresholds
+    net = cast(M2AENet, subject.task.evaluated_net)
+    folder, count, all_definitions = scores.folder, pictures.count, scores.all_definitions
     results = []
     for number, threshold in enumerate(thresholds[1:], start=1):
         say(f"threshold {threshold:g} ({number} of {len(thresholds)})")
-        net.threshold, scores.folder, pictures.count = threshold, None, 0
-        trainer.test(task, datamodule, verbose=False)
+        net.threshold, scores.folder, pictures.count, scores.all_definitions = threshold, None, 0, False
+        trainer.test(subject.task, subject.datamodule, verbose=False)
         results.append(scores.results)
     net.threshold, scores.folder, pictures.count = thresholds[0], folder, count
+    scores.all_definitions = all_definitions
     say(f"threshold {thresholds[0]:g} ({len(thresholds)} of {len(thresholds)})")
     return results
 

@@ -26,6 +26,10 @@ class FinalScores(Protocol):
     file: Path
     callbacks: Sequence[Callback]
 
+    def add(self, about: Mapping[str, Any]) -> None:
+        """Put more beside what is measured: what is known only when the data were looked through."""
+        ...
+
     def show(self, trainer: L.Trainer) -> None:
         """Print it, and show it on dashboards."""
         ...
@@ -55,6 +59,10 @@ class RestoredScores:
             Pictures(folder / "pictures", pictures),
         )
 
+    def add(self, about: Mapping[str, Any]) -> None:
+        """Put more beside the scores."""
+        self._scores.about |= about
+
     def show(self, trainer: L.Trainer) -> None:
         """Print the scores, and show them on dashboards."""
         print_scores(self._scores.results)
@@ -79,6 +87,10 @@ class MeasuredScores:
         self.file = folder / "measures.json"
         self.callbacks: Sequence[Callback] = (self._measures,)
 
+    def add(self, about: Mapping[str, Any]) -> None:
+        """Put more beside the measures."""
+        self._measures.about |= about
+
     def show(self, trainer: L.Trainer) -> None:
         """Print the measures; dashboards have them from Lightning."""
         print_measures(self._measures.results)
@@ -87,3 +99,15 @@ class MeasuredScores:
         """The measures of the last test, without those of the validation before it."""
         results = self._measures.results.items()
         return {name.removeprefix(_TEST): value for name, value in results if name.startswith(_TEST)}
+
+
+def trained_on(datamodule: L.LightningDataModule) -> list[str]:
+    """The names of the datasets that a training takes its samples from, once they were looked through.
+
+    Those whose training pictures are made up say so: no score of theirs stands beside a published one.
+    """
+    names = []
+    for source in getattr(datamodule, "sources", ()):
+        made_up = getattr(source.scenes("train"), "made_up", False)
+        names.append(f"{source.name} (made up)" if made_up else source.name)
+    return names

@@ -26,6 +26,7 @@ CHANGEABLE_ON_RESUME = (
     "data.follow_links",
     "data.micro_batch_size",
     "data.num_workers",
+    "data.prepared",
     "data.root",
     "data.skip_unreadable",
     "data.worker_timeout_s",

@@ -22,7 +22,7 @@ from deblur_lab.config import build, plain, refuse
 from deblur_lab.console import duration, quieten, say
 from deblur_lab.data import plan_batches
 from deblur_lab.errors import DivergedError, UserError
-from deblur_lab.final_scores import FinalScores, MeasuredScores, RestoredScores
+from deblur_lab.final_scores import FinalScores, MeasuredScores, RestoredScores, trained_on
 from deblur_lab.folder_lock import FolderLock, kept_for_this_run
 from deblur_lab.logs import MetricsFile, dashboards, recorded
 from deblur_lab.processes import Stop, together
@@ -171,9 +171,10 @@ def _train(
         if task.restores
         else MeasuredScores(folder, about)
     )
+    record = Record({"config": settings, **made_by})
     callbacks = [
         Skipped(folder / "skipped.txt"),
-        Record({"config": settings, **made_by}),
+        record,
         *scores.callbacks,
         memory,
         BestCheckpoint(folder / "checkpoints", *task.monitor),
@@ -194,6 +195,9 @@ def _train(
         return
     task.configure_optimizers()  # which refuses what it cannot take now, not when the data were looked at
     telling.announce(trainer, datamodule, task)
+    trained = {"trained_on": trained_on(datamodule)}
+    record.record |= trained
+    scores.add(trained)
     if trainer.is_global_zero:
         require_room(folder / "checkpoints", task)
     if resumed_from is not None:

@@ -94,7 +94,7 @@ def test_a_data_root_that_does_not_exist(tmp_path):
 def test_a_data_root_of_another_layout(tmp_path, datasets):
     told = told_by_train(tmp_path, 3, "data=reloblur", f"data.root={datasets / 'folder'}")
     assert f"data.root={datasets / 'folder'} has no known layout: looked for dataset/{{train,test}}/" in told
-    assert told.endswith("it holds test, train")
+    assert told.endswith("it holds synthetic.json, test, train")
 
 
 def test_an_empty_split_and_a_missing_one(tmp_path, own_folder):

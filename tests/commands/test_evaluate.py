@@ -1,11 +1,15 @@
-"""Scores of a checkpoint, on its own data and on others'."""
+"""Scores of a checkpoint, on its own data and on others'; and of pictures that something else restored."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from deblur_lab.images import read_rgb
+from deblur_lab.images import read_rgb, write_png
+from deblur_lab.metrics import DEFINITIONS
 from deblur_lab.models import NAFNet
 from tests.commands.processes import forked, python_m
 from tests.commands.runs import results_of, rows_of
@@ -35,8 +39,15 @@ def test_scores_of_the_last_checkpoint_are_those_of_the_run(tmp_path, datasets, 
     assert len(list((folder / "pictures").iterdir())) == 1
     about = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     assert f"checkpoint={about['checkpoint']}" == checkpoint
-    assert about["trained_on"] == ["reloblur"]
-    assert "protocol local: " in said.stdout
+    # What its last checkpoint says, and the run itself.
+    assert about["trained_on"] == ["reloblur (made up)"]
+    assert json.loads((trained / "run" / "scores.json").read_text())["trained_on"] == about["trained_on"]
+    (result,) = results_of(folder)
+    assert (result["made_up"], result["masks"], result["alignment_failures"]) == (True, "masks", None)
+    assert result["protocol"]["alignment"] == "none"
+    for told in ("protocol local: ", "  PSNR: ", "  SSIM: ", "  alignment: none", "  quantisation: clamped"):
+        assert told in said.stdout
+    assert "these scores are none of reloblur's" in said.stdout
 
 
 def test_another_dataset_is_scored_by_its_own_protocol(tmp_path, datasets, checkpoint):
@@ -138,3 +149,182 @@ def test_a_net_without_masks_has_no_threshold(tmp_path, key, value):
     told = forked("deblur_lab.evaluate", "checkpoint=naf.pth", f"{key}={value}", cwd=tmp_path).failed(2)
     assert told == f"{key}={value}: the NAFNet of naf.pth predicts no mask of the blur: leave {key} out"
     assert [path.name for path in tmp_path.iterdir()] == ["naf.pth"]
+
+
+def pictures_of(root, kind="blur"):
+    """The test pictures of a GoPro folder by their sequence and number."""
+    return {(path.parts[-3], path.stem): path for path in sorted(root.rglob(f"test/*/{kind}/*.png"))}
+
+
+@pytest.fixture
+def given(tmp_path, datasets):
+    """What scores `input=restored` against the GoPro folder, which was restored halfway."""
+    sharp = pictures_of(datasets / "GoPro", "sharp")
+    (tmp_path / "restored").mkdir()
+    for (sequence, number), path in pictures_of(datasets / "GoPro").items():
+        halfway = (read_rgb(path).astype(np.uint16) + read_rgb(sharp[sequence, number])) // 2
+        write_png(tmp_path / "restored" / f"{sequence}-{number}.png", halfway.astype(np.uint8))
+
+    def score(*arguments):
+        data = ["data=gopro", f"data.root={datasets / 'GoPro'}", "data.num_workers=0", "trainer=cpu"]
+        typed = ["input=restored", *data, "pictures=0", "output=scores", *arguments]
+        return forked("deblur_lab.evaluate", *typed, cwd=tmp_path)
+
+    return score
+
+
+def test_pictures_that_another_program_restored_are_scored_without_a_checkpoint(tmp_path, given):
+    shutil.copy(next((tmp_path / "restored").iterdir()), tmp_path / "restored" / "poster.png")
+    said = given("pictures=1", "protocol=own").succeeded()
+    about = json.loads((tmp_path / "scores" / "scores.json").read_text(encoding="utf-8"))
+    assert (about["checkpoint"], about["restored_by"], about["trained_on"]) == (None, "restored", None)
+    assert about["precision"] == "32-true"
+    (result,) = about["results"]
+    assert (result["protocol"]["name"], result["images"], result["missing"]) == ("gopro", 3, 0)
+    assert (result["tlc"], result["threshold"], result["made_up"]) == (None, None, True)
+    assert result["scores"]["psnr_db"] > result["blurry_scores"]["psnr_db"] + 3
+    # The picture that is laid out is the restored one, and no network's.
+    assert len(list((tmp_path / "scores" / "pictures").iterdir())) == 1
+    assert "1 other pictures in restored are not looked at: poster.png" in said.stdout
+    assert "pictures of restored, restored by another program" in said.stdout
+    assert "test-time local converter does not apply" in said.stdout
+    assert [row["name"].split("/")[0] for row in rows_of(tmp_path / "scores" / "scores.csv")]
+
+
+def test_equal_pictures_have_the_greatest_score_whatever_their_names(tmp_path, datasets, given):
+    shutil.rmtree(tmp_path / "restored")
+    sharp = pictures_of(datasets / "GoPro", "sharp")
+    for (sequence, number), path in sharp.items():
+        target = tmp_path / "restored" / "test" / sequence / "blur" / f"{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    given().succeeded()
+    (result,) = results_of(tmp_path / "scores")
+    assert result["scores"] == {"psnr_db": 100.0, "ssim": 1.0}
+
+
+def test_all_that_is_wrong_with_restored_pictures_is_told_at_once(tmp_path, given):
+    first, second, third = sorted((tmp_path / "restored").iterdir())
+    first.rename(first.with_name("0001.png"))
+    with Image.open(second) as picture:
+        picture.resize((48, 40)).save(second)
+    third.write_bytes(b"")
+    told = given().failed(3, more_lines=3).splitlines()
+    assert told[0].startswith("3 problem(s) with the pictures")
+    assert f"{second.resolve()} is 48 x 40, but its sharp picture is 96 x 80" in told[1]
+    assert f"{third.resolve()}: the file is empty" in told[2]
+    assert "1 of 3 test pictures are not in input=restored: " in told[3]
+    assert "(it has 0001.png, say); name them as the dataset does, or score the others alone by" in told[3]
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_part_is_scored_where_that_is_asked_for_and_said(tmp_path, given):
+    given().succeeded()
+    whole = rows_of(tmp_path / "scores" / "scores.csv")
+    first = min((tmp_path / "restored").iterdir())
+    Image.open(first).save(first.with_suffix(".jpg"), quality=95)
+    first.unlink()
+    max((tmp_path / "restored").iterdir()).unlink()
+    said = given("subset=true", "output=part").succeeded()
+    (result,) = results_of(tmp_path / "part")
+    assert (result["images"], result["missing"], result["jpegs"]) == (2, 1, 1)
+    assert (
+        "1 of 3 images are missing (subset=true): these are not the scores of the test split" in said.stdout
+    )
+    assert "1 of 2 restored pictures are JPEGs" in said.stdout
+    part = rows_of(tmp_path / "part" / "scores.csv")
+    assert [row["name"] for row in part] == [row["name"] for row in whole][:2]
+    assert part[0] != whole[0]
+    assert part[1] == whole[1]
+
+
+def test_a_mixture_of_datasets_has_a_folder_for_each(tmp_path, datasets, given):
+    (tmp_path / "restored").rename(tmp_path / "gopro")
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "gopro").rename(tmp_path / "restored" / "gopro")
+    roots = [f"data.gopro_root={datasets / 'GoPro'}", f"data.reloblur_root={datasets / 'ReLoBlur'}"]
+    mixture = ["data=gopro_reloblur", f"data.root={datasets}", *roots]
+    told = given(*mixture).failed(3)
+    assert told == "input=restored/reloblur does not exist: give the folder of restored pictures"
+    for path in (datasets / "ReLoBlur" / "dataset" / "test").rglob("*_sharp.png"):
+        target = path.relative_to(datasets / "ReLoBlur" / "dataset" / "test")
+        target = tmp_path / "restored" / "reloblur" / str(target).replace("_sharp", "_blur")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    given(*mixture).succeeded()
+    scores = {result["dataset"]: result["scores"] for result in results_of(tmp_path / "scores")}
+    assert scores["reloblur"]["psnr_db"] == 100
+    assert 20 < scores["gopro"]["psnr_db"] < 60
+
+
+@pytest.fixture
+def many_sizes(tmp_path, datasets, given):
+    """Pictures that were restored, each of its own size, one of which nothing can be aligned to."""
+    for kind in ("blurry", "sharp"):
+        (tmp_path / "sizes" / "test" / kind).mkdir(parents=True)
+    for number, (key, path) in enumerate(pictures_of(datasets / "GoPro").items()):
+        restored = tmp_path / "restored" / f"{'-'.join(key)}.png"
+        sharp = pictures_of(datasets / "GoPro", "sharp")[key]
+        for source, target in (
+            (path, tmp_path / "sizes" / "test" / "blurry"),
+            (sharp, tmp_path / "sizes" / "test" / "sharp"),
+            (restored, tmp_path / "own"),
+        ):
+            target.mkdir(exist_ok=True)
+            picture = read_rgb(source)[: 80 - 3 * number, 5 * number :]
+            flat = number == 1 and source is restored
+            write_png(target / f"{number}.png", np.full_like(picture, 128) if flat else picture)
+    return ["data=folder", f"data.root={tmp_path / 'sizes'}", "input=own"]
+
+
+def test_another_protocol_and_all_definitions_on_one_process_and_on_two(tmp_path, given, many_sizes):
+    """Three pictures of as many sizes, aligned; scored in two processes as in one, to the last digit."""
+    typed = [*many_sizes, "protocol=realblur", "metrics=all"]
+    said = given(*typed).succeeded()
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "output=two"]
+    given(*typed, *two).succeeded()
+    for name in ("scores.csv", "definitions.csv"):
+        assert (tmp_path / "two" / name).read_text() == (tmp_path / "scores" / name).read_text()
+    assert results_of(tmp_path / "two") == results_of(tmp_path / "scores")
+
+    (result,) = results_of(tmp_path / "scores")
+    assert (result["protocol"]["name"], result["own_protocol"]) == ("realblur", "local")
+    assert "folder has its own protocol, local: these are not the numbers of its tables" in said.stdout
+    assert (result["alignment_failures"], result["blurry_alignment_failures"]) == (1, 0)
+    assert "alignment: 1 of 3 restored and 0 of 3 blurry images could not be aligned" in said.stdout
+    rows = rows_of(tmp_path / "scores" / "scores.csv")
+    assert [row["aligned"] for row in rows] == ["1", "0", "1"]
+    assert [row["blurry_aligned"] for row in rows] == ["1", "1", "1"]
+
+    assert set(result["definitions"]) == set(DEFINITIONS)
+    assert "one result by every definition" in said.stdout
+    for key, one in result["definitions"].items():
+        assert DEFINITIONS[key].title in said.stdout
+        values = [row[key] for row in rows_of(tmp_path / "scores" / "definitions.csv")]
+        assert sum(value == "" for value in values) == one["left_out"]
+    # The protocol's own are among them.
+    assert result["scores"]["psnr_db"] in [one["restored"] for one in result["definitions"].values()]
+    assert len({one["restored"] for one in result["definitions"].values()}) > 10
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (
+            [],
+            "checkpoint is not set: give it on the command line, as checkpoint=...; or a folder of pictures",
+        ),
+        (
+            ["checkpoint=x", "input=y"],
+            "checkpoint=x, input=y: either weights are scored, or pictures that are",
+        ),
+        (["checkpoint=x", "subset=true"], "subset=true has no effect without input=: leave it out"),
+        (["input=y", "tlc=on"], "tlc=on has no effect with input=: leave it out"),
+        (["input=y", "threshold=0.5"], "threshold=0.5 has no effect with input=: leave it out"),
+        (["checkpoint=x", "metrics=some"], "metrics=some: one of protocol, all is expected"),
+        (["checkpoint=x", "protocol=gropo"], "there is no protocol=gropo: did you mean gopro?"),
+    ],
+)
+def test_settings_of_what_is_scored_that_do_not_fit_are_refused(tmp_path, typed, told):
+    assert forked("deblur_lab.evaluate", *typed, cwd=tmp_path).failed(2).startswith(told)
+    assert not list(tmp_path.iterdir())

@@ -25,7 +25,14 @@ from deblur_lab.pictures import (
     motion_figure,
     sharpening_figure,
 )
-from deblur_lab.tasks import EvaluationTask, Restoration, RestorationTask, mask_threshold, restore
+from deblur_lab.tasks import (
+    EvaluationTask,
+    GivenPictures,
+    Restoration,
+    RestorationTask,
+    mask_threshold,
+    restore,
+)
 from deblur_lab.writing import writing
 
 
@@ -66,7 +73,8 @@ class Pictures(Callback):
         if positions:
             # Only these are asked for blur and motion too, which costs memory and time.
             net = cast(EvaluationTask | RestorationTask, pl_module).evaluated_net
-            said = restore(net, batch["blurry"])
+            given = isinstance(pl_module, GivenPictures)
+            said = outputs if given else restore(net, batch["blurry"])
             own = mask_threshold(net)
             threshold = USUAL_THRESHOLD if own is None else own
             look = look_inside(net, batch["blurry"][positions]) if isinstance(net, AIBNet) else None

@@ -16,7 +16,8 @@ class Record(Callback):
     """Puts what a run was (configuration, version, commit) into its checkpoints, as plain containers.
 
     Args:
-        record: of strings, numbers, lists and dictionaries alone.
+        record: of strings, numbers, lists and dictionaries alone; what is known later may be put into the
+            attribute of this name, before the first step.
     """
 
     def __init__(self, record: Mapping[str, Any]) -> None:

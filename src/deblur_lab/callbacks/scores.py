@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,15 +14,18 @@ from torch import Tensor
 from deblur_lab.callbacks.converter import Converter
 from deblur_lab.callbacks.findings import findings, pooled_findings, shown_findings
 from deblur_lab.callbacks.rows import Row, datamodule_of, gathered, require_all
+from deblur_lab.callbacks.scoring import ScoringThreads, share_of_cores
 from deblur_lab.curves import threshold_curves
+from deblur_lab.data import SceneSet
 from deblur_lab.images import write_png
-from deblur_lab.metrics import ScoringProtocol, summarise
+from deblur_lab.metrics import DEFINITIONS, ScoringProtocol, summarise, summarise_definitions
 from deblur_lab.tasks import EvaluationTask, RestorationTask, mask_threshold
 from deblur_lab.writing import replacing, write_json, writing
 
 # The scores of a dataset, as they stand in ``scores.json``.
 Result = dict[str, Any]
 
+_DEFINITIONS = "definitions.csv"
 _OF_A_THRESHOLD = ("threshold", "selected_share", "dilated_share", "scores")
 
 
@@ -34,10 +38,16 @@ class Scores(Callback):
 
     A test also scores what the network says of blur and motion, where the data know the truth.
 
+    Images are scored in threads, as many as this process has cores, while the next ones are restored.
+
     Args:
-        converter: which says whether a network is scored with the test-time local converter.
+        converter: which says whether a network is scored with the test-time local converter; None where no
+            network of ours restored the images.
         folder: for the test's files; None to write none.
         about: what stands in ``scores.json`` beside the scores (checkpoint, commit, ...).
+        all_definitions: whether a test scores by every definition of `deblur_lab.metrics.DEFINITIONS` too,
+            which ``definitions.csv`` then holds for each image.
+        of_datasets: what else stands in each dataset's result.
 
     Attributes:
         results: of the last test, a dataset each.
@@ -47,14 +57,36 @@ class Scores(Callback):
     """
 
     def __init__(
-        self, converter: Converter, folder: Path | None = None, about: Mapping[str, Any] | None = None
+        self,
+        converter: Converter | None,
+        folder: Path | None = None,
+        about: Mapping[str, Any] | None = None,
+        *,
+        all_definitions: bool = False,
+        of_datasets: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.converter = converter
         self.folder = folder
         self.about = dict(about or {})
+        self.all_definitions = all_definitions
+        self.of_datasets = tuple(of_datasets)
         self.results: list[Result] = []
         self.others: Sequence[Sequence[Result]] | None = None
-        self._rows: list[Row] = []
+        self._threads = ScoringThreads(1)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Lightning's."""
+        self._threads = ScoringThreads(share_of_cores(trainer.num_devices))
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Lightning's; what waits to be scored is not waited for."""
+        self._threads.drop()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning's."""
+        self._threads.drop()
 
     def on_validation_batch_end(
         self,
@@ -67,7 +99,9 @@ class Scores(Callback):
     ) -> None:
         """Lightning's."""
         source = datamodule_of(trainer).sources[dataloader_idx]
-        self._rows += _score(outputs.restored, batch, dataloader_idx, source.protocol, blurry=False)
+        for position in range(len(batch["index"])):
+            make = _scoring(outputs.restored, batch, position, dataloader_idx, source.protocol, blurry=False)
+            self._threads.submit(make)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's; with several datasets, the first one's scores have the plain names.
@@ -75,7 +109,7 @@ class Scores(Callback):
         Raises:
             SIGTERMException: a process was told to stop, and left the rest of its part.
         """
-        rows, self._rows = gathered(self._rows), []
+        rows = gathered(self._threads.rows())
         require_all(rows, trainer, "val")
         for number, source in enumerate(datamodule_of(trainer).sources):
             means = summarise([row["restored"] for row in rows if row["dataset"] == number]).means
@@ -87,7 +121,8 @@ class Scores(Callback):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's."""
-        self._rows, self.results = [], []
+        self._threads.drop()
+        self.results = []
 
     def on_test_batch_end(
         self,
@@ -100,11 +135,19 @@ class Scores(Callback):
     ) -> None:
         """Lightning's."""
         source = datamodule_of(trainer).sources[dataloader_idx]
-        rows = _score(outputs.restored, batch, dataloader_idx, source.protocol, blurry=True)
         threshold = _threshold(pl_module)
-        self._rows += [
-            row | findings(outputs, batch, position, threshold) for position, row in enumerate(rows)
-        ]
+        for position in range(len(batch["index"])):
+            make = _scoring(
+                outputs.restored,
+                batch,
+                position,
+                dataloader_idx,
+                source.protocol,
+                blurry=True,
+                all_definitions=self.all_definitions,
+                found=findings(outputs, batch, position, threshold),
+            )
+            self._threads.submit(make)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's; means, and the files.
@@ -112,23 +155,29 @@ class Scores(Callback):
         Raises:
             SIGTERMException: a process was told to stop, and left the rest of its part.
         """
-        rows, self._rows = gathered(self._rows), []
+        rows = gathered(self._threads.rows())
         require_all(rows, trainer, "test")
         for number, source in enumerate(datamodule_of(trainer).sources):
             own = [row for row in rows if row["dataset"] == number]
             restored = summarise([row["restored"] for row in own])
-            on = self.converter.switched_on(source.protocol, pl_module)
+            converter = self.converter
+            on = None if converter is None else converter.switched_on(source.protocol, pl_module)
             self.results.append(
                 {
                     "dataset": source.name,
                     "split": "test",
-                    "protocol": {"name": source.protocol.name, "description": source.protocol.description},
+                    **_facts_of(source.scenes("test")),
+                    "protocol": source.protocol.describe(),
+                    **(self.of_datasets[number] if self.of_datasets else {}),
                     "tlc": on,
-                    "tlc_size_px": self.converter.size_px if on else None,
+                    "tlc_size_px": converter.size_px if converter is not None and on else None,
                     "images": len(own),
                     "scores": restored.means,
                     "blurry_scores": summarise([row["blurry"] for row in own]).means,
                     "left_out": restored.left_out,
+                    "alignment_failures": _failures(own, "aligned"),
+                    "blurry_alignment_failures": _failures(own, "blurry_aligned"),
+                    **({"definitions": _definitions(own)} if self.all_definitions else {}),
                     **pooled_findings(own, _threshold(pl_module)),
                 }
             )
@@ -139,7 +188,13 @@ class Scores(Callback):
                 result["thresholds"] = [{key: one[key] for key in _OF_A_THRESHOLD} for one in every]
         if self.folder is not None and trainer.is_global_zero:
             write_json(self.folder / "scores.json", {**self.about, "results": self.results})
-            _write_rows(self.folder / "scores.csv", rows, [s.name for s in datamodule_of(trainer).sources])
+            names = [source.name for source in datamodule_of(trainer).sources]
+            _write_rows(self.folder / "scores.csv", rows, names)
+            if self.all_definitions:
+                _write_definitions(self.folder / _DEFINITIONS, rows, names)
+            else:
+                with writing(self.folder / _DEFINITIONS):  # it is of the older scores that these replace
+                    (self.folder / _DEFINITIONS).unlink(missing_ok=True)
             if self.others is not None:
                 _write_thresholds(self.folder, self.results)
 
@@ -148,36 +203,121 @@ def _threshold(pl_module: L.LightningModule) -> float | None:
     return mask_threshold(cast(EvaluationTask | RestorationTask, pl_module).evaluated_net)
 
 
-def _score(
-    restored: Tensor, batch: Mapping[str, Any], dataset: int, protocol: ScoringProtocol, *, blurry: bool
-) -> list[Row]:
-    """A row an image: its scores and, if asked for, those of its blurry input."""
-    rows = []
-    for position, index in enumerate(batch["index"].tolist()):
-        sharp = batch["sharp"][position].float().cpu()
-        mask = batch["mask"][position].float().cpu() if bool(batch["mask_known"][position]) else None
-        row = {
-            "dataset": dataset,
-            "index": index,
-            "name": batch["name"][position],
-            "restored": protocol.score(restored[position].float().cpu(), sharp, mask),
+def _scoring(
+    restored: Tensor,
+    batch: Mapping[str, Any],
+    position: int,
+    dataset: int,
+    protocol: ScoringProtocol,
+    *,
+    blurry: bool,
+    all_definitions: bool = False,
+    found: Mapping[str, Any] | None = None,
+) -> partial[Row]:
+    """What makes the row of an image, from copies of all that it needs: see `_row`."""
+
+    def image(tensor: Tensor) -> Tensor:
+        return tensor[position].float().cpu()
+
+    known = bool(batch["mask_known"][position])
+    about = {"dataset": dataset, "index": int(batch["index"][position]), "name": batch["name"][position]}
+    return partial(
+        _row,
+        {**about, **(found or {})},
+        protocol,
+        image(restored),
+        image(batch["sharp"]),
+        image(batch["mask"]) if known else None,
+        image(batch["blurry"]) if blurry else None,
+        all_definitions=all_definitions,
+    )
+
+
+def _row(
+    about: Mapping[str, Any],
+    protocol: ScoringProtocol,
+    restored: Tensor,
+    sharp: Tensor,
+    mask: Tensor | None,
+    blurry: Tensor | None,
+    *,
+    all_definitions: bool,
+) -> Row:
+    """An image's scores and, if it is given, those of its blurry input; whether each could be aligned."""
+    row = dict(about)
+    for prefix, picture in (("", restored), ("blurry_", blurry)):
+        if picture is not None:
+            seen = protocol.examine(picture, sharp, mask, all_definitions=all_definitions)
+            row |= {
+                prefix.rstrip("_") or "restored": seen.scores,
+                f"{prefix}aligned": seen.aligned,
+                f"{prefix}definitions": seen.definitions,
+                "pixels": seen.pixels,
+            }
+    return row
+
+
+def _facts_of(scenes: SceneSet) -> dict[str, Any]:
+    """What a reader of a score must know of the pictures, as far as the data tell it."""
+    return {
+        "layout": getattr(scenes, "layout", None),
+        "masks": getattr(scenes, "masks_from", None),
+        "made_up": bool(getattr(scenes, "made_up", False)),
+    }
+
+
+def _failures(rows: Sequence[Row], key: str) -> int | None:
+    """How many images could not be aligned; None where a protocol aligns none."""
+    aligned = [row[key] for row in rows if row[key] is not None]
+    return sum(not fits for fits in aligned) if aligned else None
+
+
+def _definitions(rows: Sequence[Row]) -> dict[str, Any]:
+    """Each definition of the catalogue, by its key: its value for the blurry and for the restored images."""
+    pixels = [row["pixels"] for row in rows]
+    values = {
+        name: summarise_definitions([row[kind] for row in rows], pixels)
+        for name, kind in (("blurry", "blurry_definitions"), ("restored", "definitions"))
+    }
+    return {
+        key: {
+            "title": definition.title,
+            "used_by": definition.used_by,
+            "blurry": values["blurry"].get(key, math.nan),
+            "restored": values["restored"].get(key, math.nan),
+            "left_out": sum(math.isnan(row["definitions"][key]) for row in rows),
+            "digits": definition.digits,
+            "unavailable": definition.missing(),
         }
-        if blurry:
-            row["blurry"] = protocol.score(batch["blurry"][position].float().cpu(), sharp, mask)
-        rows.append(row)
-    return rows
+        for key, definition in DEFINITIONS.items()
+    }
 
 
 def _write_rows(path: Path, rows: Sequence[Row], datasets: Sequence[str]) -> None:
     scores = list(dict.fromkeys(name for row in rows for name in row["restored"]))
     found = [shown_findings(row) for row in rows]
     others = list(dict.fromkeys(name for shown in found for name in shown))
+    # Where pictures are aligned: 1 for those that could be.
+    aligned = [name for name in ("aligned", "blurry_aligned") if any(row[name] is not None for row in rows)]
     with replacing(path, newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["dataset", "name", *scores, *(f"blurry_{name}" for name in scores), *others])
+        writer.writerow(
+            ["dataset", "name", *scores, *(f"blurry_{name}" for name in scores), *aligned, *others]
+        )
         for row, shown in zip(rows, found, strict=True):
             values = [row[kind].get(name, math.nan) for kind in ("restored", "blurry") for name in scores]
-            values += [shown.get(name, math.nan) for name in others]
+            flags = ["" if row[name] is None else int(row[name]) for name in aligned]
+            more = [shown.get(name, math.nan) for name in others]
+            cells = [*map(_cell, values), *flags, *map(_cell, more)]
+            writer.writerow([datasets[row["dataset"]], row["name"], *cells])
+
+
+def _write_definitions(path: Path, rows: Sequence[Row], datasets: Sequence[str]) -> None:
+    with replacing(path, newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dataset", "name", *DEFINITIONS, *(f"blurry_{key}" for key in DEFINITIONS)])
+        for row in rows:
+            values = [row[kind][key] for kind in ("definitions", "blurry_definitions") for key in DEFINITIONS]
             writer.writerow([datasets[row["dataset"]], row["name"], *map(_cell, values)])
 
 

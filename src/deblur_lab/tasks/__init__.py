@@ -9,6 +9,7 @@ from deblur_lab.tasks.base import (
     require_masks,
     restore,
 )
+from deblur_lab.tasks.given import GivenPictures
 from deblur_lab.tasks.kernel_estimation import KernelEstimation
 from deblur_lab.tasks.kernel_guided import KernelGuidedDeblurring
 from deblur_lab.tasks.local import LocalDeblurring
@@ -22,6 +23,7 @@ __all__ = [
     "EvaluationTask",
     "Explaining",
     "FlowPrior",
+    "GivenPictures",
     "KernelEstimation",
     "KernelGuidedDeblurring",
     "LocalDeblurring",

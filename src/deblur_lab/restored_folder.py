@@ -1,0 +1,118 @@
+"""A folder of pictures that another program restored, taken for a dataset's test split."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deblur_lab.console import say
+from deblur_lab.data import DeblurDataModule
+from deblur_lab.data.checking import refuse
+from deblur_lab.data.picture_scenes import PictureScenes
+from deblur_lab.data.restored import (
+    Matched,
+    PartOfScenes,
+    faults_of_files,
+    listed,
+    match,
+    pictures_below,
+)
+from deblur_lab.data.samples import SceneSet, Source, Split
+from deblur_lab.errors import DataError
+from deblur_lab.images import quoted
+from deblur_lab.tasks import GivenPictures
+
+
+def restored_folder(
+    folder: Path, datamodule: DeblurDataModule, *, subset: bool = False
+) -> tuple[GivenPictures, DeblurDataModule, list[dict[str, Any]]]:
+    """Tell which picture of the test split each picture of a folder is; say what is noteworthy of them.
+
+    Of several datasets, each has a folder of its name in it.
+
+    Args:
+        folder: of the restored pictures.
+        datamodule: whose test split was set up.
+        subset: score those that there are, though others are missing.
+
+    Returns:
+        What hands them on; the data to score, which are a part of the given ones if pictures are missing; and
+        what there is to say in each dataset's result.
+
+    Raises:
+        DataError: of all pictures that are missing, ambiguous, cannot be read or have another size.
+    """
+    several = len(datamodule.sources) > 1
+    found: list[Matched] = []
+    faults: list[str] = []
+    more: list[dict[str, Any]] = []
+    threads = max(datamodule.num_workers, 4)
+    for source in datamodule.sources:
+        scenes = source.scenes("test")
+        place = folder / source.name if several else folder
+        pictures = pictures_below(place)
+        matched = match([scenes.name(index) for index in range(len(scenes))], pictures, place)
+        wrong, jpegs = faults_of_files(matched, partial(_sharp_of, scenes), threads)
+        faults += [*matched.faults, *wrong]
+        if matched.missing and (not subset or not matched.files):
+            faults.append(_missing(matched, scenes, place, subset=subset))
+        if matched.extra:
+            names = listed([str(path.relative_to(place.resolve())) for path in matched.extra])
+            say(f"{source.name}: {len(matched.extra)} other pictures in {place} are not looked at: {names}")
+        if jpegs:
+            say(
+                f"{source.name}: {jpegs} of {len(matched.files)} restored pictures are JPEGs, which lose "
+                "detail: published numbers are those of pictures that do not"
+            )
+        more.append({"missing": len(matched.missing), "jpegs": jpegs})
+        found.append(matched)
+    refuse(faults)
+    if not any(matched.missing for matched in found):
+        return GivenPictures([matched.files for matched in found]), datamodule, more
+    parts: list[Source] = []
+    files: list[dict[int, Path]] = []
+    for source, matched in zip(datamodule.sources, found, strict=True):
+        indices = list(matched.files)
+        parts.append(_PartOfSource(source, PartOfScenes(source.scenes("test"), indices)))
+        files.append({place: matched.files[index] for place, index in enumerate(indices)})
+    part = DeblurDataModule(
+        parts,
+        num_workers=datamodule.num_workers,
+        worker_timeout_s=datamodule.worker_timeout_s,
+        seed=datamodule.seed,
+        check_files=False,  # which was done
+    )
+    return GivenPictures(files), part, more
+
+
+def _missing(matched: Matched, scenes: SceneSet, place: Path, *, subset: bool) -> str:
+    """That pictures of a dataset are missing from a folder, in one line."""
+    names = listed([scenes.name(index) for index in matched.missing])
+    few = f"{len(matched.missing)} of {len(scenes)} test pictures are not in input={quoted(place)}: {names}"
+    example = matched.extra[0].name if matched.extra else ""
+    there = f" (it has {quoted(example)}, say)" if example else ""
+    if subset:
+        return f"{few}{there}; none is left to score"
+    return f"{few}{there}; name them as the dataset does, or score the others alone by subset=true"
+
+
+def _sharp_of(scenes: SceneSet, index: int) -> Path | None:
+    return scenes.pairs[index].sharp if isinstance(scenes, PictureScenes) else None
+
+
+class _PartOfSource:
+    """A dataset of whose test split some pictures are left."""
+
+    def __init__(self, source: Source, scenes: SceneSet) -> None:
+        self.name = source.name
+        self.protocol = source.protocol
+        self._scenes = scenes
+
+    def scenes(self, split: Split) -> SceneSet:
+        """Those that are left of the test split."""
+        if split != "test":
+            raise DataError(f"{self.name}: only its test split is scored")
+        return self._scenes
+
+    def splits(self) -> tuple[Split, ...]:
+        """The test split alone."""
+        return ("test",)
