@@ -32,7 +32,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 COMMANDS = sorted(path.stem for path in (ROOT / "conf").glob("[!_]*.yaml"))
-GROUPS = ("model", "data", "trainer", "logger")
+GROUPS = ("model", "data", "trainer", "logger", "protocol")
 
 
 @dataclass(frozen=True)
@@ -239,10 +239,11 @@ def with_paths(config: DictConfig) -> DictConfig:
 
 @cache
 def keys_by_choice() -> dict[tuple[str, str | None], frozenset[str]]:
-    """Every key of each command, and of `train` with each choice of a group; first what is the default."""
+    """Every key of each command, and of one that has it with each choice of a group; the default first."""
     chosen: list[tuple[str, str | None]] = [("train", None), *((command, None) for command in COMMANDS)]
     for path in sorted(path for group in GROUPS for path in (ROOT / "conf" / group).glob("*.yaml")):
-        chosen.append(("train", f"{path.parent.name}={path.stem}"))
+        command = "evaluate" if path.parent.name == "protocol" else "train"
+        chosen.append((command, f"{path.parent.name}={path.stem}"))
     return {
         (command, choice): frozenset(keys_in(composed(command, [choice] if choice else []), ""))
         for command, choice in chosen
@@ -298,8 +299,8 @@ def test_every_value_that_is_named_is_one_that_the_setting_takes():
     for word, _ in settings_named():
         key, _, value = word.partition("=")
         if key in GROUPS and value and not value.startswith("your"):
-            there = (ROOT / "conf" / key / f"{value.split(',')[0]}.yaml").exists()
-            assert there, word
+            for choice in re.split(r"[,|]", value):
+                assert (ROOT / "conf" / key / f"{choice}.yaml").exists(), word
         # DIR, N and dots stand for values.
         if not value or re.fullmatch(r"[A-Z]+|.*\.\.\..*", value):
             continue

@@ -129,7 +129,7 @@ def test_its_checkpoint_and_scores_are_those_of_any_run(own, datasets):
     assert results_of(own.parent / "scored") == results_of(own)
     forked("deblur_lab.report", "runs=run", "output=page", cwd=own.parent).succeeded()
     tables = (own.parent / "page" / "report.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (.*)$", tables, re.MULTILINE) == ["run on reloblur", "stages of run"]
+    assert re.findall(r"^## (.*)$", tables, re.MULTILINE) == ["run on reloblur (made up)", "stages of run"]
     assert "| two | 8 | " in tables
     page = (own.parent / "page" / "report.html").read_text(encoding="utf-8")
     assert page.count("<h2>") == 2

@@ -196,7 +196,7 @@ def test_a_scoring_is_recorded_too(tmp_path, datasets, trained):
     found = recorded(part)
     assert found.exit_code == 0
     assert found.run.display_name == folder.name
-    assert found.config["trained_on"] == ["reloblur"]
+    assert found.config["trained_on"] == ["reloblur (made up)"]
     (result,) = results_of(folder)
     assert found.summary["test/psnr_db"] == pytest.approx(result["scores"]["psnr_db"])
     check_table(found, folder)
