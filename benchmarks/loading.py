@@ -40,8 +40,8 @@ from deblur_lab.data.layouts import Pair
 from deblur_lab.data.loading import SampleLoader
 from deblur_lab.data.patches import TrainingPatches
 from deblur_lab.data.picture_scenes import PictureScenes
-from deblur_lab.data.preparation import jobs_of
-from deblur_lab.data.prepared import PreparedScenes, files_of, find_prepared, folder_of
+from deblur_lab.data.prepared.making import jobs_of
+from deblur_lab.data.prepared.scenes import PreparedScenes, files_of, find_prepared, folder_of
 from deblur_lab.data.samples import SampleKey
 from deblur_lab.images import read_mask, read_rgb, write_png
 

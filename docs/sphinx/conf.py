@@ -119,7 +119,8 @@ OTHERS = (
     *sys.stdlib_module_names,
 )
 # Half of a type, as napoleon splits it at its comma.
-nitpick_ignore = [("py:class", "dict[str")]
+# DictConfig where it is imported for type checkers alone.
+nitpick_ignore = [("py:class", "dict[str"), ("py:class", "DictConfig")]
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     ("py:.*", rf"({'|'.join(OTHERS)})\..*"),

@@ -150,6 +150,11 @@ def listed_again(root: Path) -> None:
     path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[0])
 
 
+def unreadable_line(root: Path) -> None:
+    with (root / "RealBlur_J_train_list.txt").open("a") as file:
+        file.write("scene001/gt/gt_1.png\n")
+
+
 def into_training(root: Path) -> None:
     (root / "GOPRO_Large/test/GOPR0376_11_00").rename(root / "GOPRO_Large/train/GOPR0376_11_00")
 
@@ -347,6 +352,7 @@ FAULTS = {
         None,
     ),
     "a list that names a pair twice": ("realblur_j", "raw", listed_again, {"listed_twice"}, None),
+    "a line that names no pair": ("realblur_j", "raw", unreadable_line, {"layout"}, None),
     "a stray picture among pairs": (
         "gopro",
         "relaid",

@@ -1,12 +1,15 @@
 import os
+import pickle
 import re
 import unicodedata
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from deblur_lab.data.layouts import (
     DataFolder,
+    Fault,
     HeldOutFolders,
     Pair,
     PairedFolders,
@@ -22,6 +25,19 @@ from tests.data.files import faults_in, pairs_in, touch
 def one_line(caught: pytest.ExceptionInfo[DataError]) -> str:
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+# Faults
+
+
+def test_a_fault_is_a_string_that_keeps_its_kind() -> None:
+    fault = Fault("a.png has no partner", "unpaired")
+    assert fault == "a.png has no partner"
+    assert {fault: 1}["a.png has no partner"] == 1
+    assert fault == Fault("a.png has no partner", "layout")
+    for other in (pickle.loads(pickle.dumps(fault)), deepcopy(fault)):
+        assert (type(other), other, other.kind) == (Fault, fault, "unpaired")
+    assert Fault("a line of a layout of one's own").kind == "layout"
 
 
 # The root

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_lab.data import preparation
 from deblur_lab.data.datamodule import DeblurDataModule
 from deblur_lab.data.patches import TrainingPatches
 from deblur_lab.data.picture_scenes import PictureScenes
-from deblur_lab.data.preparation import Done, jobs_of, make_room, strangers
-from deblur_lab.data.prepared import (
+from deblur_lab.data.prepared import making
+from deblur_lab.data.prepared.making import Done, jobs_of, make_room, strangers
+from deblur_lab.data.prepared.scenes import (
     Misfit,
     PreparedScenes,
     find_prepared,
@@ -26,12 +26,12 @@ from deblur_lab.data.prepared import (
     require_setting,
     tiles_for,
 )
+from deblur_lab.data.prepared.tiles import read_header
 from deblur_lab.data.samples import SampleKey, Source
 from deblur_lab.data.scenes import LocalMotion
 from deblur_lab.data.sources import Folder, GoPro, ReLoBlur
 from deblur_lab.data.synthesize import Settings, synthesize
 from deblur_lab.data.synthetic import SyntheticSource
-from deblur_lab.data.tiles import read_header
 from deblur_lab.errors import ConfigurationError, DataError, MachineError
 from deblur_lab.images import read_rgb
 
@@ -375,7 +375,7 @@ def test_a_picture_that_changes_while_it_is_read_is_not_kept(
         touched(path)
         return picture
 
-    monkeypatch.setattr(preparation, "read_rgb", meanwhile)
+    monkeypatch.setattr(making, "read_rgb", meanwhile)
     jobs = jobs_of(scenes, reloblur / ".prepared")
     make_room({reloblur / ".prepared": jobs}, 1, own=True)
     done = jobs[0].run()
@@ -399,21 +399,21 @@ def test_space_is_looked_for_first(reloblur: Path, monkeypatch: pytest.MonkeyPat
     folder = reloblur / ".prepared"
     jobs = jobs_of(scenes, folder)
     needed = sum(job.needed_bytes() for job in jobs)
-    monkeypatch.setattr(preparation, "free_bytes", lambda _: needed - 1)
+    monkeypatch.setattr(making, "free_bytes", lambda _: needed - 1)
     with pytest.raises(
         MachineError, match=r"\.prepared has too little space: the tiles of 5 pairs need .* free:"
     ):
         make_room({folder: jobs}, 1, own=True)
-    monkeypatch.setattr(preparation, "free_bytes", lambda _: needed)
+    monkeypatch.setattr(making, "free_bytes", lambda _: needed)
     results = prepare(scenes, folder)
     assert sum(done.size_bytes for done in results) == needed
     # All datasets that share a disk need it together.
     places = {reloblur / name: jobs_of(scenes, reloblur / name) for name in ("one", "two")}
-    monkeypatch.setattr(preparation, "free_bytes", lambda _: 2 * needed - 1)
+    monkeypatch.setattr(making, "free_bytes", lambda _: 2 * needed - 1)
     with pytest.raises(MachineError, match=r"one has too little space: the tiles of 10 pairs need"):
         make_room(places, 1, own=False)
     # What is done needs none.
-    monkeypatch.setattr(preparation, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(making, "free_bytes", lambda _: 0)
     make_room({folder: jobs}, 1, own=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deblur_lab.data.tiles import (
+from deblur_lab.data.prepared.tiles import (
     MAGIC,
     TILE_PX,
     SourceStamp,

@@ -6,15 +6,18 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from deblur_lab.config import configuration_root
+from deblur_lab.data.layouts import Fault, FaultKind
 from deblur_lab.data.sources import HIDE, Folder, GoPro, RealBlur, ReLoBlur
 from deblur_lab.data.synthesize import Settings, synthesize
 from deblur_lab.data.verification import verify_source
 from deblur_lab.data.verifying.findings import KINDS
+from deblur_lab.data.verifying.listings import Listed, layout_findings
 from deblur_lab.data.verifying.report import Verified, record_of
 from deblur_lab.data.writers import LAYOUTS
 from tests.data.planted_faults import (
@@ -117,7 +120,17 @@ def test_what_may_be_all_right_is_a_warning(copy, name):
 
 def test_every_kind_is_planted_somewhere():
     planted = set().union(*(case[3] for case in (*FAULTS.values(), *WARNINGS.values())))
-    assert planted | {"layout", "wrong_size", "wrong_variant"} == KINDS.keys()
+    assert planted | {"wrong_size", "wrong_variant"} == KINDS.keys()
+
+
+def test_every_fault_of_a_layout_is_of_a_kind_that_is_told():
+    assert set(get_args(FaultKind)) <= KINDS.keys()
+    faults = tuple(Fault(f"a {kind} fault", kind) for kind in get_args(FaultKind))
+    findings = layout_findings([Listed("train", (), faults), Listed("test", (), faults)])
+    assert [(finding.kind, finding.found, finding.split) for finding in findings] == [
+        (fault.kind, fault, "train") for fault in faults
+    ]
+    assert all(finding.expected for finding in findings)
 
 
 # RealBlur's two kinds
@@ -127,6 +140,16 @@ def test_every_kind_is_planted_somewhere():
 def test_realblur_j_and_r_are_told_by_how_dark_they_are(copy, kind, other):
     root = copy(other, "relaid")
     assert kinds(look(kind, root)) == {"wrong_variant"}
+
+
+def test_a_realblur_folder_with_the_others_name_is_told_by_that(copy):
+    root = copy("realblur_j", "raw")
+    (root / J).rename(root / R)
+    (fault,) = look("realblur_j", root / R, expected="any").findings
+    assert (fault.kind, fault.expected) == ("wrong_variant", "the folder of the dataset that was named")
+    assert fault.found == (
+        f"{root / R} is called as RealBlur-R is, but data=realblur_j reads RealBlur-J: choose data=realblur_r"
+    )
 
 
 def test_realblur_folders_with_each_others_names_are_told_by_comparing_them(sound, tmp_path):

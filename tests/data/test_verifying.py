@@ -1,8 +1,6 @@
 """What is measured of pictures, against what is known of them, and the facts of published datasets."""
 
 import math
-import signal
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +9,9 @@ from PIL import Image
 
 from deblur_lab.data.layouts import Pair
 from deblur_lab.data.published_sets import PUBLISHED, ExpectedSet
-from deblur_lab.data.verifying import pool
 from deblur_lab.data.verifying.contents import average_of
 from deblur_lab.data.verifying.inspection import Inspection, PairFacts, inspect_mask, inspect_picture
 from deblur_lab.data.verifying.pictures import sharper
-from deblur_lab.errors import MachineError
 from deblur_lab.images import ImageError
 
 # Published facts
@@ -151,32 +147,3 @@ def test_how_blur_was_averaged_shows_in_its_brightness(tmp_path, in_light):
     assert average_of(facts[:4], ExpectedSet({})) is None
     sharp = [Inspection("train", Pair("a", fact.sharp.path, fact.sharp.path, None))() for fact in facts]
     assert average_of(sharp, ExpectedSet({})) is None
-
-
-# Processes
-
-
-@dataclass(frozen=True)
-class Square:
-    number: int
-
-    def __call__(self) -> int:
-        return self.number**2
-
-
-class Killed(Square):
-    def __call__(self) -> int:
-        signal.raise_signal(signal.SIGKILL)
-        return 0
-
-
-def test_results_come_in_order_from_any_number_of_processes():
-    jobs = [Square(number) for number in range(20)]
-    for workers in (1, 2):
-        assert list(pool.each(jobs, workers)) == [number**2 for number in range(20)]
-    assert list(pool.each([], None)) == []
-
-
-def test_a_process_that_is_killed_is_told():
-    with pytest.raises(MachineError, match="try workers=1"):
-        list(pool.each([Killed(0)] * 20, 2))

@@ -10,10 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from deblur_lab.data.averaging import LightCurve, average_in_light, average_stored
-from deblur_lab.data.clips import divided, files_in
-from deblur_lab.data.footage import Choice, Windows
-from deblur_lab.data.video_files import Video, VideoFrame, frames, scaled_down, video
+from deblur_lab.data.video.averaging import LightCurve, average_in_light, average_stored
+from deblur_lab.data.video.clips import divided, files_in
+from deblur_lab.data.video.files import Video, VideoFrame, frames, scaled_down, video
+from deblur_lab.data.video.footage import Choice, Windows
 from deblur_lab.errors import ConfigurationError, DataError, MachineError
 from tests.data.films import SIZE_PX, pan, view, write_film
 

@@ -1,6 +1,5 @@
 """Images scored on all cores while others are being restored."""
 
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +8,7 @@ import cv2
 import torch
 
 from deblur_lab.callbacks.rows import Row
+from deblur_lab.data.workers import cores
 
 # An image of three megapixels takes the better part of a gigabyte while it is scored.
 _MOST_THREADS = 16
@@ -22,11 +22,7 @@ def share_of_cores(processes_here: int = 1) -> int:
     >>> share_of_cores(10_000)
     1
     """
-    try:
-        cores = len(os.sched_getaffinity(0))  # which a container or a cluster may have cut down
-    except AttributeError:  # not on this system
-        cores = os.cpu_count() or 1
-    return min(max(cores // max(processes_here, 1), 1), _MOST_THREADS)
+    return min(max(cores() // max(processes_here, 1), 1), _MOST_THREADS)
 
 
 class ScoringThreads:

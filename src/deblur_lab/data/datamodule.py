@@ -9,7 +9,7 @@ from deblur_lab.data.checking import refuse
 from deblur_lab.data.loading import SampleLoader
 from deblur_lab.data.patches import EvaluationPictures, TrainingPatches
 from deblur_lab.data.picture_scenes import PictureScenes
-from deblur_lab.data.prepared import PreparedScenes, require_setting, tiles_for
+from deblur_lab.data.prepared.scenes import PreparedScenes, require_setting, tiles_for
 from deblur_lab.data.samples import SceneSet, Source, Split
 from deblur_lab.data.sampling import EvaluationSampler, StreamSampler
 from deblur_lab.data.synthetic import SyntheticScenes

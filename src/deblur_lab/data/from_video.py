@@ -15,7 +15,7 @@ def main() -> None:
 
 def _job(config: "DictConfig") -> None:
     # What it needs takes time to import: not before --help has been answered.
-    from deblur_lab.data.videos import from_video
+    from deblur_lab.data.video.making import from_video
 
     from_video(config)
 

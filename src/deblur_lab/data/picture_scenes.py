@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from deblur_lab.data.checking import Stamps, find_problems
-from deblur_lab.data.layouts import Pair
+from deblur_lab.data.layouts import Fault, Pair
 from deblur_lab.data.samples import Scene
 from deblur_lab.errors import DataError
 from deblur_lab.images import quoted, read_mask, read_rgb
@@ -45,7 +45,7 @@ class PictureScenes:
         self.pairs = tuple(pairs)
         self.blurred_all_over = blurred_all_over
         self.note = note
-        self.faults = tuple(faults)
+        self.faults = tuple(fault if isinstance(fault, Fault) else Fault(fault) for fault in faults)
         self.layout = layout
         self.root = root
         self.masks_from = masks_from

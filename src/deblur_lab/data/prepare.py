@@ -15,7 +15,7 @@ def main() -> None:
 
 def _job(config: "DictConfig") -> None:
     # What it needs takes time to import: not before --help has been answered.
-    from deblur_lab.data.preparation import prepare
+    from deblur_lab.data.prepared.making import prepare
 
     prepare(config)
 

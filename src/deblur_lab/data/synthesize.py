@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import multiprocessing
 import os
 import re
 import shlex
@@ -10,14 +9,10 @@ import shutil
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +22,10 @@ from PIL import Image
 
 from deblur_lab import __version__
 from deblur_lab.data.made_up import RECORD_NAME
+from deblur_lab.data.progress import progress_bar
 from deblur_lab.data.scenes import SceneKind
 from deblur_lab.data.synthetic import SyntheticScenes
+from deblur_lab.data.workers import as_done, cores
 from deblur_lab.data.writers import LAYOUTS, Frame, Place, WrittenLayout, WrittenSplit, frames
 from deblur_lab.endings import on_sigterm, reporting
 from deblur_lab.errors import ConfigurationError, MachineError
@@ -62,6 +59,8 @@ _SMALLEST_SIZE_PX = 32
 _PATCH_PX = 256
 _PATCH_UNIT_PX = 16
 _UNFINISHED = ".unfinished"
+_MOST_WORKERS = 4
+_KILLED = "a worker process was killed, perhaps for want of memory: try num_workers=0 or a smaller size"
 
 Choice = TypeVar("Choice")
 
@@ -269,8 +268,8 @@ def synthesize(settings: Settings, progress: Callable[[int, int], None] | None =
             )
             for frame, place in pairs
         ]
-        workers = _spare_cores() if settings.num_workers is None else settings.num_workers
-        for done, _ in enumerate(_write_all(jobs, workers), start=1):
+        workers = min(cores(), _MOST_WORKERS) if settings.num_workers is None else settings.num_workers
+        for done, _ in enumerate(as_done([job.write for job in jobs], workers, killed=_KILLED), start=1):
             if progress is not None:
                 progress(done, len(jobs))
         texts = dict(layout.lists(pairs))
@@ -317,11 +316,6 @@ def record_of(settings: Settings, layout: WrittenLayout, written: Sequence[Frame
     return f"{json.dumps(record, indent=2)}\n"
 
 
-def _spare_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4)
-
-
 @contextmanager
 def _unfinished(output: Path) -> Iterator[Path]:
     """A folder inside the output folder for what is not finished; removed in the end, whatever happens.
@@ -366,43 +360,6 @@ def _is_abandoned(path: Path) -> bool:
     return False
 
 
-def _write_all(jobs: Sequence[Job], workers: int) -> Iterator[None]:
-    """Write the pairs and yield after each."""
-    if workers == 0:
-        for job in jobs:
-            job.write()
-            yield
-        return
-    # Workers start afresh: a process that is forked while threads hold locks may hang.
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-    try:
-        written: list[Future[None]] = [pool.submit(job.write) for job in jobs]
-        for future in as_completed(written):
-            future.result()
-            yield
-    except BrokenProcessPool as error:
-        raise MachineError(
-            "a worker process was killed, perhaps for want of memory: try num_workers=0 or a smaller size"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the first process, and end when it ends, even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow(sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with the arguments given, or those of the process, and return its exit code."""
     before = signal.signal(signal.SIGTERM, on_sigterm)
@@ -435,15 +392,9 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _run_with_bar(settings: Settings) -> float:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     began = time.perf_counter()
-    columns = (TextColumn("writing pairs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=settings.train_scenes + settings.test_scenes)
-        synthesize(settings, lambda done, _: bar.update(task, completed=done))
+    with progress_bar("writing pairs", settings.train_scenes + settings.test_scenes) as advance:
+        synthesize(settings, lambda *_: advance())
     return time.perf_counter() - began
 
 

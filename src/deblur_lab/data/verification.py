@@ -2,15 +2,13 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deblur_lab import __version__
 from deblur_lab.command_line import folder_for
@@ -19,13 +17,15 @@ from deblur_lab.console import say
 from deblur_lab.data.layouts import DataFolder, Pair
 from deblur_lab.data.made_up import read_record
 from deblur_lab.data.picture_scenes import PictureScenes
+from deblur_lab.data.progress import progress_bar
 from deblur_lab.data.published_sets import PUBLISHED, ExpectedSet
 from deblur_lab.data.samples import Source, Split
-from deblur_lab.data.verifying import contents, listings, pictures, pool
+from deblur_lab.data.verifying import contents, listings, pictures
 from deblur_lab.data.verifying.findings import Finding
 from deblur_lab.data.verifying.inspection import Inspection, PairFacts
 from deblur_lab.data.verifying.listings import Listed
 from deblur_lab.data.verifying.report import Verified, print_verified, record_of
+from deblur_lab.data.workers import cores, in_order
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import quoted
 from deblur_lab.writing import write_json
@@ -35,10 +35,12 @@ FORMAT = 1
 """Of `verify.json`: counts up where a reader of the former one would misread it."""
 
 Expected = Literal["published", "test", "any"]
-Progressing = Callable[[int], None]
 
 # So many pairs of each split are held against their twins in another folder, as of GoPro and RealBlur.
 _MOST_TWINS = 100
+# Fewer are looked through sooner than processes are started.
+_FEWEST_FOR_PROCESSES = 8
+_KILLED = "a process that reads pictures was killed, perhaps for want of memory: try workers=1"
 _NOTHING_KNOWN = ExpectedSet({}, lossless=False)
 
 
@@ -151,11 +153,7 @@ def verify_source(
         for of_split in listed
         for pair, twin in zip(of_split.pairs, _twins(of_split.pairs), strict=True)
     ]
-    with _bar(source.name, len(inspections), shown=shows_progress) as advance:
-        facts: list[PairFacts] = []
-        for fact in pool.each(inspections, workers):
-            facts.append(fact)
-            advance(1)
+    facts = _inspected(inspections, workers or cores(), source.name, shows_progress=shows_progress)
 
     findings = [
         *empty,
@@ -186,6 +184,20 @@ def verify_source(
         facts=tuple(facts),
         findings=tuple(findings),
     )
+
+
+def _inspected(
+    inspections: Sequence[Inspection], workers: int, name: str, *, shows_progress: bool
+) -> list[PairFacts]:
+    if workers == 1 or len(inspections) < _FEWEST_FOR_PROCESSES:
+        workers = 0
+    facts: list[PairFacts] = []
+    title = f"reading pairs of {name}"
+    with progress_bar(title, len(inspections), is_shown=shows_progress) as advance:
+        for fact in in_order(inspections, workers, killed=_KILLED):
+            facts.append(fact)
+            advance()
+    return facts
 
 
 def _has_files(source: Source) -> bool:
@@ -301,23 +313,3 @@ def _output_folder(output: str | None, default_name: str) -> Iterator[Path]:
                 with contextlib.suppress(OSError):
                     path.rmdir()
         raise
-
-
-@contextlib.contextmanager
-def _bar(name: str, total: int, *, shown: bool) -> Iterator[Progressing]:
-    columns = (
-        TextColumn(f"reading pairs of {name}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as bar:
-        task = bar.add_task("", total=total)
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-
-        yield advance

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from deblur_lab.errors import ConfigurationError
-from deblur_lab.metrics.functional import weighted_psnr
 from deblur_lab.metrics.definitions import PSNR_LIMIT_DB
+from deblur_lab.metrics.functional import weighted_psnr
 from deblur_lab.models import UFPNet
 from deblur_lab.ops.pixel_kernels import convolve_per_pixel, normalise_kernels
 from deblur_lab.ops.seeding import generator

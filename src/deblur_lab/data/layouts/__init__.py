@@ -9,6 +9,7 @@ A symbolic link may point to anything inside the data folder; one that leaves it
 `DataFolder` is told to follow it.
 """
 
+from deblur_lab.data.layouts.faults import Fault, FaultKind
 from deblur_lab.data.layouts.finding import Found, Layout, find_layouts
 from deblur_lab.data.layouts.folders import DataFolder, open_root
 from deblur_lab.data.layouts.gopro import RawGoPro
@@ -20,6 +21,8 @@ from deblur_lab.data.layouts.reloblur import RawReLoBlur
 
 __all__ = [
     "DataFolder",
+    "Fault",
+    "FaultKind",
     "Found",
     "HeldOutFolders",
     "Layout",

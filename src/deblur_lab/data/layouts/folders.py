@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from deblur_lab.data.layouts.faults import Fault
 from deblur_lab.errors import DataError
 from deblur_lab.images import PICTURE_SUFFIXES, quoted
 
@@ -23,11 +24,14 @@ class DataFolder:
         self._leaving: dict[Path, Path] = {}
 
     @property
-    def faults(self) -> tuple[str, ...]:
+    def faults(self) -> tuple[Fault, ...]:
         """The links met so far that leave the folder, each in one line; none if they may."""
         return tuple(
-            f"{quoted(link)} is a link to {quoted(target)}, outside the data folder {quoted(self.path)}: "
-            "copy that into it, or allow such links by data.follow_links=true"
+            Fault(
+                f"{quoted(link)} is a link to {quoted(target)}, outside the data folder {quoted(self.path)}: "
+                "copy that into it, or allow such links by data.follow_links=true",
+                "leaving_link",
+            )
             for link, target in self._leaving.items()
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from deblur_lab.data.layouts.faults import Fault, FaultKind
 from deblur_lab.data.layouts.folders import DataFolder
 from deblur_lab.errors import DataError
 from deblur_lab.images import quoted
@@ -41,7 +42,7 @@ class Listing:
     """
 
     pairs: tuple[Pair, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 def joined(
@@ -69,19 +70,24 @@ def joined(
     for role, name, path in files:
         first = found[role].setdefault(name, path)
         if first is not path:
-            faults.append(f"{quoted(first)} and {quoted(path)} have one name: remove one of them")
+            line = f"{quoted(first)} and {quoted(path)} have one name: remove one of them"
+            faults.append(Fault(line, "same_name"))
     blurry, sharp, masks = found["blurry"], found["sharp"], found["mask"]
     if not blurry and not sharp:
         raise DataError(f"{quoted(where)} is empty: it holds no pictures in this layout")
-    lone: list[tuple[Path, str]] = []
+    lone: list[tuple[Path, str, FaultKind]] = []
+
+    def miss(path: Path, what: str, other: Role, kind: FaultKind) -> None:
+        lone.append((path, f"has no {what}: {quoted(partner(other, path))} is missing", kind))
+
     for name in sorted({*blurry, *sharp}):
         if name not in sharp:
-            lone.append((blurry[name], f"partner: {quoted(partner('sharp', blurry[name]))} is missing"))
+            miss(blurry[name], "partner", "sharp", "unpaired")
         elif name not in blurry:
-            lone.append((sharp[name], f"partner: {quoted(partner('blurry', sharp[name]))} is missing"))
+            miss(sharp[name], "partner", "blurry", "unpaired")
         elif has_masks and name not in masks:
-            lone.append((blurry[name], f"mask: {quoted(partner('mask', blurry[name]))} is missing"))
-    faults += [f"{quoted(path)} has no {what}" for path, what in sorted(lone)]
+            miss(blurry[name], "mask", "mask", "mask_missing")
+    faults += [Fault(f"{quoted(path)} {what}", kind) for path, what, kind in sorted(lone)]
     pairs = tuple(
         Pair(name, blurry[name], sharp[name], masks[name] if has_masks else None)
         for name in sorted(blurry)

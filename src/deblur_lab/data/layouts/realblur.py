@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from deblur_lab.data.layouts.faults import Fault
 from deblur_lab.data.layouts.folders import DataFolder
 from deblur_lab.data.layouts.pairing import Listing, Pair, name_key
 from deblur_lab.data.samples import Split
@@ -111,17 +112,20 @@ class RawRealBlur:
         places = (folder / self.list_name(split) for folder in (scenes, scenes.parent))
         return next((path for path in places if path.is_file()), None)
 
-    def _swapped(self, scenes: Path) -> list[str]:
+    def _swapped(self, scenes: Path) -> list[Fault]:
         """Whether the scenes are, by the name of their folder, those of the other kind."""
         other: Kind = "r" if self.kind == "j" else "j"
         if not names_of(other).fullmatch(scenes.name):
             return []
         return [
-            f"{quoted(scenes)} is called as RealBlur-{other.upper()} is, but "
-            f"data=realblur_{self.kind} reads RealBlur-{self.kind.upper()}: choose data=realblur_{other}"
+            Fault(
+                f"{quoted(scenes)} is called as RealBlur-{other.upper()} is, but "
+                f"data=realblur_{self.kind} reads RealBlur-{self.kind.upper()}: choose data=realblur_{other}",
+                "wrong_variant",
+            )
         ]
 
-    def _shared(self, scenes: Path, path: Path, split: Split, lines: Sequence[_Line]) -> list[str]:
+    def _shared(self, scenes: Path, path: Path, split: Split, lines: Sequence[_Line]) -> list[Fault]:
         """The scenes that the list of the other split names as well, each in one line."""
         other = self._list(scenes, "test" if split == "train" else "train")
         if other is None:
@@ -130,8 +134,11 @@ class RawRealBlur:
         both = sorted({line.scene for line in lines} & there)
         first, second = (path, other) if split == "train" else (other, path)
         return [
-            f"{scene} is named by both {quoted(first)} and {quoted(second)}: what is tested on must not be "
-            "trained on"
+            Fault(
+                f"{scene} is named by both {quoted(first)} and {quoted(second)}: what is tested on must not "
+                "be trained on",
+                "sequence_in_both",
+            )
             for scene in both
         ]
 
@@ -143,7 +150,7 @@ def _has_scenes(folder: Path, data: DataFolder) -> bool:
     )
 
 
-def _read(path: Path) -> tuple[list[_Line], list[str]]:
+def _read(path: Path) -> tuple[list[_Line], list[Fault]]:
     """The lines of a list, and what is wrong with others.
 
     Raises:
@@ -156,21 +163,21 @@ def _read(path: Path) -> tuple[list[_Line], list[str]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{quoted(path)} is not text: it should name two pictures in each line") from error
     lines: list[_Line] = []
-    wrong: list[str] = []
+    wrong: list[Fault] = []
     seen: dict[str, int] = {}
     for number, typed in enumerate(text.splitlines(), start=1):
         if not typed.strip():
             continue
         line = _parsed(number, typed)
         if line is None:
-            wrong.append(
-                f"{quoted(path)}, line {number}: {typed.strip()!r} is not the path of a sharp picture "
-                f"(.../SCENE/{_SHARP}/NAME) and that of a blurry one (.../SCENE/{_BLURRY}/NAME) of one scene"
+            what = (
+                f"{typed.strip()!r} is not the path of a sharp picture (.../SCENE/{_SHARP}/NAME) and that of "
+                f"a blurry one (.../SCENE/{_BLURRY}/NAME) of one scene"
             )
+            wrong.append(Fault(f"{quoted(path)}, line {number}: {what}", "layout"))
         elif line.blurry in seen:
-            wrong.append(
-                f"{quoted(path)}, line {number}: names {line.blurry} again, as line {seen[line.blurry]} does"
-            )
+            what = f"names {line.blurry} again, as line {seen[line.blurry]} does"
+            wrong.append(Fault(f"{quoted(path)}, line {number}: {what}", "listed_twice"))
         else:
             seen[line.blurry] = number
             lines.append(line)
@@ -189,11 +196,11 @@ def _parsed(number: int, typed: str) -> _Line | None:
 
 def _pairs_of(
     lines: Sequence[_Line], path: Path, scenes: Path, data: DataFolder
-) -> tuple[tuple[Pair, ...], list[str]]:
+) -> tuple[tuple[Pair, ...], list[Fault]]:
     """The pairs that are there, sorted by name, and what is missing of the others, each in one line."""
     there: dict[str, set[Path]] = {}
     pairs: list[Pair] = []
-    missing: list[str] = []
+    missing: list[Fault] = []
     for line in lines:
         if line.scene not in there:
             folders = [scenes / line.scene / name for name in (_BLURRY, _SHARP)]
@@ -203,7 +210,8 @@ def _pairs_of(
         absent = [picture for picture in (sharp, blurry) if picture not in there[line.scene]]
         if absent:
             missing += [
-                f"{quoted(path)}, line {line.number}: {quoted(picture)} is missing" for picture in absent
+                Fault(f"{quoted(path)}, line {line.number}: {quoted(picture)} is missing", "listed_missing")
+                for picture in absent
             ]
             continue
         number = blurry.stem.removeprefix(f"{_BLURRY}_")

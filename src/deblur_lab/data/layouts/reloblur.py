@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deblur_lab.data.layouts.faults import Fault
 from deblur_lab.data.layouts.folders import DataFolder
 from deblur_lab.data.layouts.pairing import Listing, Role, joined, name_key
 from deblur_lab.data.samples import Split
@@ -55,9 +56,10 @@ class RawReLoBlur:
         if masks is None or not absent:
             return listing
         # One line, not one for each of two thousand pairs.
-        fault = (
+        fault = Fault(
             f"{quoted(masks.parent)} is no folder: name that of the mask release by data.masks=..., or do "
-            "without masks by data.masks=null"
+            "without masks by data.masks=null",
+            "mask_missing",
         )
         return Listing(listing.pairs, (fault, *listing.faults))
 

@@ -1,6 +1,5 @@
 """What names and counts show: splits, sequences, partners, and files that nobody asks for."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,24 +7,25 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from deblur_lab.data.layouts import DataFolder, Pair
+from deblur_lab.data.layouts import DataFolder, Fault, FaultKind, Pair
 from deblur_lab.data.published_sets import ExpectedSet, ExpectedSplit
 from deblur_lab.data.samples import Split
 from deblur_lab.data.verifying.findings import Finding
 from deblur_lab.images import quoted
 
 _SHOWN = 6
-# What a layout says of files that are no pair, by the kind of finding that it is.
-_KINDS = (
-    (r" has no partner: ", "unpaired", "both pictures of each pair"),
-    (r" has no mask: | is no folder: name that of the mask release", "mask_missing", "a mask for each pair"),
-    (r" have one name: ", "same_name", "one file of a name"),
-    (r" is a link to ", "leaving_link", "files inside the folder"),
-    (r", line \d+: .* is missing$", "listed_missing", "every file that the list names"),
-    (r", line \d+: names .* again", "listed_twice", "each pair once"),
-    (r" is named by both ", "sequence_in_both", "each scene in one split"),
-    (r" is called as RealBlur-[JR] is", "wrong_variant", "the folder of the dataset that was named"),
-)
+# What is expected where a layout has a fault of a kind.
+_EXPECTED: Mapping[FaultKind, str] = {
+    "layout": "the layout as published",
+    "unpaired": "both pictures of each pair",
+    "mask_missing": "a mask for each pair",
+    "same_name": "one file of a name",
+    "leaving_link": "files inside the folder",
+    "listed_missing": "every file that the list names",
+    "listed_twice": "each pair once",
+    "sequence_in_both": "each scene in one split",
+    "wrong_variant": "the folder of the dataset that was named",
+}
 
 # What turns a picture's path into its partner's: that one's fault has said enough.
 _PARTNERS = (
@@ -44,24 +44,21 @@ class Listed:
     Attributes:
         split: Its name.
         pairs: Its pairs.
-        faults: What the layout says of other files, in one line each.
+        faults: What the layout says of other files.
     """
 
     split: Split
     pairs: tuple[Pair, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 def layout_findings(listed: Iterable[Listed]) -> list[Finding]:
     """What the layouts of splits say of files that are no pair; what they say of two splits is told once."""
     told: dict[str, Finding] = {}
     for of_split in listed:
-        for line in of_split.faults:
-            kind, expected = next(
-                ((kind, expected) for pattern, kind, expected in _KINDS if re.search(pattern, line)),
-                ("layout", "the layout as published"),
-            )
-            told.setdefault(line, Finding(kind, line, expected, of_split.split))
+        for fault in of_split.faults:
+            finding = Finding(fault.kind, str(fault), _EXPECTED[fault.kind], of_split.split)
+            told.setdefault(fault, finding)
     return list(told.values())
 
 

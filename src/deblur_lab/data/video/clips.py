@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deblur_lab.data.video_files import VIDEO_SUFFIXES, Video, video
+from deblur_lab.data.video.files import VIDEO_SUFFIXES, Video, video
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import quoted
 

@@ -6,7 +6,7 @@ import random
 import shlex
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,17 +16,18 @@ from typing import Any
 import cv2
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from deblur_lab import __version__
 from deblur_lab.checks import picture_size_px
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import plain
-from deblur_lab.data.averaging import LightCurve, average_in_light, average_stored
-from deblur_lab.data.clips import SPLITS, Clip, divided, files_in, looked_through
-from deblur_lab.data.footage import VISIBLE_STEP_PX, Choice, Window, Windows
-from deblur_lab.data.video_files import VideoFrame, frames, scaled_down
+from deblur_lab.data.progress import Advance, progress_bar
+from deblur_lab.data.video.averaging import LightCurve, average_in_light, average_stored
+from deblur_lab.data.video.clips import SPLITS, Clip, divided, files_in, looked_through
+from deblur_lab.data.video.files import VideoFrame, frames, scaled_down
+from deblur_lab.data.video.footage import VISIBLE_STEP_PX, Choice, Window, Windows
+from deblur_lab.data.workers import cores
 from deblur_lab.endings import Terminated
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.folder_lock import LOCK, FolderLock
@@ -186,24 +187,20 @@ def _make_all(
     """Make what is not yet there; returns what is known of each sequence, and a line for each that failed."""
     records, failures = [], []
     unfinished = output / f"{_UNFINISHED}-{os.getpid()}"
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    frames_of_all = sum(clip.frames for clip in clips)
+    workers = cores()
     pool = ThreadPoolExecutor(workers)
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("reading frames", total=sum(clip.frames for clip in clips))
+        with progress_bar("reading frames", frames_of_all, in_percent=True) as advance:
             for clip in clips:
                 finished = output / clip.split / clip.name
                 if (finished / PAIRS).exists():
                     record = json.loads((finished / PAIRS).read_text(encoding="utf-8"))
                     records.append({**record["clip"], "kept": True})
-                    bar.advance(task, clip.frames)
+                    advance(clip.frames)
                     continue
                 try:
-                    record, sources = _make(
-                        clip, settings, unfinished, pool, workers, lambda: bar.advance(task)
-                    )
+                    record, sources = _make(clip, settings, unfinished, pool, workers, advance)
                 except DataError as error:
                     failures.append(str(error))
                     continue
@@ -225,7 +222,7 @@ def _make(
     folder: Path,
     pool: ThreadPoolExecutor,
     workers: int,
-    advance: Callable[[], None],
+    advance: Advance,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write one sequence into a folder, and say what it is and where its pairs come from.
 

@@ -1,26 +1,23 @@
 """What ``data.prepare`` does: decode training pictures once, and write them as tiles."""
 
 import errno
-import multiprocessing
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deblur_lab.data.checking import problems_of, refuse
 from deblur_lab.data.layouts import Pair
 from deblur_lab.data.picture_scenes import PictureScenes
-from deblur_lab.data.prepared import folder_of, place_of, root_of, stamps_of
-from deblur_lab.data.tiles import SUFFIX, TilesError, file_bytes, is_sound, read_header, write_tiles
+from deblur_lab.data.prepared.scenes import folder_of, place_of, root_of, stamps_of
+from deblur_lab.data.prepared.tiles import SUFFIX, TilesError, file_bytes, is_sound, read_header, write_tiles
+from deblur_lab.data.progress import progress_bar
+from deblur_lab.data.workers import as_done, cores
 from deblur_lab.errors import ConfigurationError, DataError, MachineError
 from deblur_lab.images import ImageError, quoted, read_mask, read_rgb
 from deblur_lab.images.files import MAX_PIXELS, opened, remove_unfinished
@@ -28,6 +25,8 @@ from deblur_lab.writing import amount, free_bytes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+_KILLED = "a worker process was killed, perhaps for want of memory: try workers=1; what is done is kept"
 
 
 @dataclass(frozen=True)
@@ -166,9 +165,11 @@ def prepare(config: "DictConfig") -> None:
         began = time.perf_counter()
         tally = Tally()
         try:
-            for done in progressing(run_all(jobs, workers), len(jobs), name):
-                tally.add(done)
-                problems += done.problems
+            with progress_bar(f"preparing {name}", len(jobs)) as advance:
+                for done in as_done([job.run for job in jobs], workers, killed=_KILLED):
+                    tally.add(done)
+                    problems += done.problems
+                    advance()
         finally:
             if tally.written or tally.kept:
                 say(_told(name, scenes, folder, tally, time.perf_counter() - began))
@@ -243,42 +244,6 @@ def _needs(jobs: Sequence[Job], workers: int) -> tuple[int, int]:
     return len(missing), sum(sizes) - replaced + (workers * max(sizes) if replaced else 0)
 
 
-def run_all(jobs: Sequence[Job], workers: int) -> Iterator[Done]:
-    """Do all jobs, in processes that start afresh, and yield what became of each.
-
-    Raises:
-        MachineError: A file cannot be written, or a worker was killed.
-    """
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-    try:
-        waiting: list[Future[Done]] = [pool.submit(job.run) for job in jobs]
-        for future in as_completed(waiting):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise MachineError(
-            "a worker process was killed, perhaps for want of memory: try workers=1; what is done is kept"
-        ) from error
-    finally:
-        # What a worker is at is finished, or would be to do again.
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def progressing(results: Iterator[Done], count: int, name: str) -> Iterator[Done]:
-    """The same results, with a bar on standard error if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(f"preparing {name}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=count)
-        for done in results:
-            bar.advance(task)
-            yield done
-
-
 def strangers(folder: Path, jobs: Sequence[Job]) -> dict[Path, int]:
     """Files of tiles in a folder that are no job's, of other masks or of pairs now gone, and their sizes."""
     known = {job.path for job in jobs}
@@ -287,25 +252,6 @@ def strangers(folder: Path, jobs: Sequence[Job]) -> dict[Path, int]:
         for path in sorted(folder.glob(f"train/**/*{SUFFIX}"))
         if path not in known and not path.name.startswith(".")
     }
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C and SIGTERM to the first process, and end when it ends, even if it is killed."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow(sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
 
 
 def _told(name: str, scenes: PictureScenes, folder: Path, tally: Tally, seconds: float) -> str:

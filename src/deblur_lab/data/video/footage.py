@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_lab.data.video_files import GAP, VideoFrame
+from deblur_lab.data.video.files import GAP, VideoFrame
 
 Reason = Literal[
     "still", "too much motion", "large steps", "light changes", "repeated frames", "scene changes"

@@ -11,8 +11,16 @@ from pathlib import Path
 from deblur_lab.data.checking import stamp_of
 from deblur_lab.data.layouts import Pair
 from deblur_lab.data.picture_scenes import PictureScenes
+from deblur_lab.data.prepared.tiles import (
+    SUFFIX,
+    SourceStamp,
+    TiledScene,
+    Tiles,
+    TilesError,
+    is_sound,
+    read_header,
+)
 from deblur_lab.data.samples import Scene
-from deblur_lab.data.tiles import SUFFIX, SourceStamp, TiledScene, Tiles, TilesError, is_sound, read_header
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import quoted
 
