@@ -158,6 +158,7 @@ def contenders(
     pairs: Sequence[Pair], prepared: PreparedScenes
 ) -> dict[str, tuple[Callable[[int, tuple[int, int]], list[Picture]], Callable[[Request], Sequence[Path]]]]:
     """By name: what hands out a patch, and which files it reads for it."""
+    tiles = [one.path for one in prepared.tiles if one is not None]
 
     def sub_images(request: Request) -> list[Path]:
         number, (top, left) = request
@@ -172,7 +173,7 @@ def contenders(
         "sub_images": (lambda number, corner: from_sub_images(pairs[number], corner), sub_images),
         "tiles": (
             lambda number, corner: prepared.view(number).crop(corner, PATCH_PX),
-            lambda request: [prepared.tiles[request[0]].path],
+            lambda request: [tiles[request[0]]],
         ),
     }
 
@@ -203,7 +204,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
         assert done.written, done.problems
     preparing_s = (time.perf_counter() - began) / len(pairs)
     prepared = find_prepared(scenes, place)
-    assert isinstance(prepared, PreparedScenes), prepared
+    assert prepared.misfit is None, prepared.misfit
 
     rng = np.random.default_rng(1)
     highest, farthest = SIZE_PX[1] - PATCH_PX + 1, SIZE_PX[0] - PATCH_PX + 1
@@ -245,7 +246,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
     return {
         "bytes_a_pair": {
             "png": round(png_bytes / len(pairs)),
-            "tiles": round(sum(tiles.file_bytes for tiles in prepared.tiles) / len(pairs)),
+            "tiles": round(sum(tiles.file_bytes for tiles in prepared.tiles if tiles) / len(pairs)),
         },
         "seconds_to_prepare_a_pair": round(preparing_s, 3),
         "patches_uint8_warm": told(warm),

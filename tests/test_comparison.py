@@ -213,6 +213,46 @@ def test_evaluations_have_rows_where_their_pictures_are_the_same(tmp_path):
     assert "2 runs, 2 evaluations, 8 steps" in table.origin
 
 
+def test_a_part_of_a_test_split_is_marked_and_stands_beside_no_whole_one(tmp_path):
+    """Also where as many pictures were scored as elsewhere, and their blurry scores agree."""
+    for seed in (0, 1):
+        write_run(tmp_path / f"run{seed}", seed, {"x": 1}, result(30.0 + seed, **GOPRO))
+    write_evaluation(tmp_path / "whole", result(31.0, **GOPRO), restored_by="/whole")
+    for name in ("part", "other"):
+        write_evaluation(tmp_path / name, result(40.0, **GOPRO, missing=2, jpegs=1), restored_by=f"/{name}")
+    write_evaluation(tmp_path / "smaller", result(40.0, **GOPRO, missing=3), restored_by="/smaller")
+    runs = find_runs(tmp_path)
+    whole, part = compare(runs)
+    assert whole.title == "runs on gopro"
+    assert [row.evaluated.partition(":")[0] for row in whole.rows] == ["", "whole"]
+    assert part.title == "evaluations on gopro, 3 of 5 images"
+    assert [row.evaluated.partition(":")[0] for row in part.rows] == ["other", "part"]
+    assert {row.protocol for row in part.rows} == {"gopro, TLC off, 3 of 5 images"}
+    assert part.origin == "2 evaluations, 3 of 5 images of the test split, protocol gopro."
+    assert "3 images of the test split" in whole.origin
+    for text in (markdown(runs, [whole, part]), page(runs, [whole, part], 0)):
+        # In each table of scores, beside it, and of what is smaller too.
+        assert text.count("gopro, TLC off, 3 of 5 images") == 2 + 2 * 2
+        assert re.search(r"blurry input.*gopro, 3 of 5 images", text)
+        assert text.count("gopro, TLC off, 3 of 6 images") == 2
+        assert text.count("3 of 5 images of the test split, 2 are missing: no published number is") == 2
+        assert text.count("1 of 3 restored images are JPEGs") == 2
+
+
+def test_another_protocol_than_the_datasets_own_is_told_beside_its_numbers(tmp_path):
+    one = result(30.0, **{**GOPRO, "protocol": {"name": "local", "description": "x"}}, own_protocol="gopro")
+    for name in ("a", "b"):
+        write_evaluation(tmp_path / name, one, checkpoint="x.ckpt")
+    own = result(30.0, **GOPRO, own_protocol="gopro")  # chosen by name
+    assert not any("its own" in line for line in protocol_lines(own))
+    runs = find_runs(tmp_path)
+    (table,) = compare(runs)
+    assert {row.protocol for row in table.rows} == {"local, TLC off, not gopro, its own"}
+    assert "The dataset has its own protocol, gopro: these are not the numbers of its tables" in markdown(
+        runs, [table]
+    )
+
+
 def test_every_row_of_scores_says_what_it_was_trained_on_and_by_what_it_was_scored(sweep, tmp_path):
     write_evaluation(tmp_path / "other", result(22.0), restored_by="/pictures")
     runs = find_runs(tmp_path)

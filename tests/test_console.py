@@ -1,6 +1,7 @@
 """What is printed of scores."""
 
 import math
+import re
 
 from deblur_lab.console import print_scores
 
@@ -49,7 +50,8 @@ def test_what_the_protocol_is_made_of_and_what_was_not_as_it_asks(capsys):
     assert "protocol realblur: aligned; test-time local converter does not apply\n" in said
     for line in ("PSNR: of levels", "SSIM: Gaussian", "weighted ssim: by the mask", "alignment: ECC"):
         assert f"\n  {line}\n" in said
-    assert "\n  quantisation: 8 bits\n  test-time local converter: on\n" in said
+    assert "\n  quantisation: 8 bits\n" in said
+    assert "test-time local converter: on" not in said  # where there is no network
     assert "scenes has its own protocol, local: these are not the numbers of its tables" in said
     assert "alignment: 2 of 3 restored and 0 of 3 blurry images could not be aligned" in said
     assert "4 of 7 images are missing (subset=true)" in said
@@ -68,13 +70,17 @@ def test_all_definitions_side_by_side(capsys):
     one |= {"left_out": 0, "unavailable": None}
     other = {**one, "title": "LPIPS", "restored": math.nan, "digits": 4, "left_out": 3}
     definitions = {"a": one, "b": {**other, "unavailable": "no weights"}, "c": {**other, "title": "masked"}}
-    print_scores([result(definitions=definitions)])
+    definitions |= {"d": {**one, "blurry": 24.0, "restored": 28.0}, "e": {**one, "left_out": 1}}
+    print_scores([result(definitions=definitions, scores={"psnr_db": 28.0}, blurry_scores={"psnr_db": 24.0})])
     said = capsys.readouterr().out
     assert "scenes: one result by every definition" in said
-    assert "│ PSNR of Y  │   25.00 │    27.51 │ BasicSR │" in said
-    assert "│ LPIPS      │ 25.0000 │        - │ BasicSR │" in said
-    assert "LPIPS: no weights\n" in said
-    assert "masked: 3 of 3 images have none and are left out\n" in said
+    assert "│ a          │   25.00 │    27.51 │ BasicSR │" in said
+    assert "│ b          │ 25.0000 │        - │ BasicSR │" in said
+    assert "│ d *        │   24.00 │    28.00 │ BasicSR │" in said
+    assert "b: no weights\n" in said
+    assert "c: no image has it (no mask, no blurred pixel, or too small)\n" in said
+    assert "e: 1 of 3 images have none and are left out\n" in said
+    assert re.findall(r"^(\w)(?=: )", said, re.MULTILINE) == ["b", "c", "e"]
 
 
 def test_blur_motion_and_thresholds(capsys):

@@ -135,7 +135,7 @@ class Comparison:
         columns: names, as `measure_of` takes them, of what some row has.
         rows: in the order of the runs, evaluations behind them.
         blurry: the scores of the blurry input, where all rows have the same; by the names of `MEASURES`.
-        protocol: that the blurry input was scored by, as `scored_by` has it.
+        protocol: that the blurry input was scored by, and of a part of a test split how large it is.
         origin: what must stand beside the numbers for them to mean anything.
         made_up: whether the scores are of made-up data.
         published: what the paper printed, if the experiments say so.
@@ -180,12 +180,39 @@ def training_sets(run: Run) -> str:
 
 
 def scored_by(result: Mapping[str, Any]) -> str:
-    """The name of the protocol of a result, and whether the test-time local converter was on.
+    """The name of the protocol of a result, and what else its numbers go by.
 
-    Of pictures that another program restored, nothing is said of the converter.
+    That is whether the test-time local converter was on, of which nothing is said where another program
+    restored the pictures; that the dataset's own protocol is another; and how large a part of a split is.
     """
     name, on = str(result["protocol"]["name"]), result.get("tlc")
-    return name if on is None else f"{name}, TLC {'on' if on else 'off'}"
+    parts = [name, *([] if on is None else [f"TLC {'on' if on else 'off'}"])]
+    if own_protocol(result):
+        parts.append(f"not {own_protocol(result)}, its own")
+    if _missing(result):
+        parts.append(images_of(result))
+    return ", ".join(parts)
+
+
+def images_of(result: Mapping[str, Any]) -> str:
+    """How many images a result is of: all of its test split, or which part.
+
+    >>> images_of({"images": 5}), images_of({"images": 3, "missing": 2})
+    ('5 images', '3 of 5 images')
+    """
+    missing, images = _missing(result), result["images"]
+    return f"{images} of {images + missing} images" if missing else f"{images} images"
+
+
+def own_protocol(result: Mapping[str, Any]) -> str | None:
+    """The name of the protocol of a dataset's tables, where a result is by another; else None."""
+    own = result.get("own_protocol")
+    return None if own in (None, result["protocol"]["name"]) else str(own)
+
+
+def _missing(result: Mapping[str, Any]) -> int:
+    """How many images of the test split a result leaves out, as they were not there to be scored."""
+    return int(result.get("missing") or 0)
 
 
 def compare(runs: Sequence[Run]) -> list[Comparison]:
@@ -201,7 +228,9 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     evaluations: dict[tuple[Any, ...], list[_Scored]] = {}
     for run in runs:
         for result in run.scores["results"]:
-            same = (dataset_of(result), result["split"], result["protocol"]["name"])
+            # Means over a part of a split are comparable with none over all of it.
+            part = _missing(result)
+            same = (dataset_of(result), result["split"], result["protocol"]["name"], part)
             if run.evaluated:
                 evaluations.setdefault(same, []).append((run, result))
             else:
@@ -255,8 +284,9 @@ def _compared(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> Com
     experiments = members[0][0].experiments if members else ()
     of = "evaluations" if not members else ", ".join(experiments) or "runs"
     first = every[0][1]
+    part = f", {images_of(first)}" if _missing(first) else ""
     return Comparison(
-        f"{of} on {dataset_of(first)}",
+        f"{of} on {dataset_of(first)}{part}",
         settings,
         columns,
         [
@@ -285,7 +315,7 @@ def _compared(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> Com
             ),
         ],
         {} if any(key.startswith("data.") for key in settings) else _blurry(every, columns),
-        str(first["protocol"]["name"]),
+        f"{first['protocol']['name']}{part}",
         _origin(members, evaluations),
         is_made_up(first),
         tuple(row for name in experiments for row in published(name)),
@@ -390,7 +420,7 @@ def _origin(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> str:
         text = _together(str(value) for value in found if value is not None)
         if text:
             parts.append(f"{what} {text}" if what == "commit" else f"{text} {what}".strip())
-    images = _together(str(result["images"]) for result in results)
+    images = _together(images_of(result).removesuffix(" images") for result in results)
     split, protocol = results[0]["split"], results[0]["protocol"]["name"]
     parts.append(f"{images} images of the {split} split, protocol {protocol}")
     text = ", ".join(parts) + "."

@@ -73,7 +73,8 @@ def _print_protocol(result: Mapping[str, Any]) -> None:
     if tlc:
         converter = f"on ({result['tlc_size_px']} px patches)"
     say(f"protocol {protocol['name']}: {protocol['description']}; test-time local converter {converter}")
-    parts = {part: words for part, words in protocol.items() if part not in ("name", "description")}
+    unsaid = ("name", "description", *(["tlc"] if tlc is None else []))
+    parts = {part: words for part, words in protocol.items() if part not in unsaid}
     for part, words in parts.items():
         say(f"  {PART_TITLES.get(part, part.replace('_', ' '))}: {words}")
     own = result.get("own_protocol")
@@ -160,15 +161,20 @@ def _print_definitions(result: Mapping[str, Any]) -> None:
     for column in ("blurry", "restored"):
         table.add_column(column, justify="right")
     table.add_column("used by")
-    for one in definitions.values():
+    own = list(zip(result["blurry_scores"].values(), result["scores"].values(), strict=True))
+    for key, one in definitions.items():
         values = (_number(one[kind], one["digits"]) for kind in ("blurry", "restored"))
-        table.add_row(one["title"], *values, one["used_by"])
+        mark = " *" if (one["blurry"], one["restored"]) in own else ""
+        table.add_row(f"{key}{mark}", *values, one["used_by"])
     _console.print(table)
-    for one in definitions.values():
+    say(f"* as protocol {result['protocol']['name']} scores here; docs/protocols.md says what each is")
+    for key, one in definitions.items():
         if one["unavailable"] is not None:
-            say(f"{one['title']}: {one['unavailable']}")
+            say(f"{key}: {one['unavailable']}")
+        elif one["left_out"] == result["images"]:
+            say(f"{key}: no image has it (no mask, no blurred pixel, or too small)")
         elif one["left_out"]:
-            say(f"{one['title']}: {one['left_out']} of {result['images']} images have none and are left out")
+            say(f"{key}: {one['left_out']} of {result['images']} images have none and are left out")
 
 
 @rank_zero_only

@@ -78,7 +78,7 @@ def evaluate(config: DictConfig) -> None:
         all_definitions=settings["metrics"] == "all",
         of_datasets=subject.of_datasets,
     )
-    pictures = Pictures(folder / "pictures", settings["pictures"])
+    pictures = Pictures(folder / "pictures", settings["pictures"], scores)
     stop = Stop()
     node = {
         **settings["trainer"],

@@ -56,7 +56,7 @@ class RestoredScores:
         self.callbacks: Sequence[Callback] = (
             converter,
             self._scores,
-            Pictures(folder / "pictures", pictures),
+            Pictures(folder / "pictures", pictures, self._scores),
         )
 
     def add(self, about: Mapping[str, Any]) -> None:

@@ -25,11 +25,17 @@ def provenance(accelerator: str = "auto") -> dict[str, Any]:
     }
 
 
-def hardware(accelerator: str = "auto") -> str:
-    """The GPU if there is one that is used, else the processor and how many threads PyTorch uses."""
+def hardware(accelerator: str = "auto", processes: int = 1) -> str:
+    """The GPU if there is one that is used, else the processor and how many threads PyTorch uses.
+
+    Args:
+        accelerator: Lightning's name of what is computed on.
+        processes: how many compute, each with as many threads as this one has now.
+    """
     if accelerator != "cpu" and torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    several = f"{processes} x " if processes > 1 else ""
+    return f"{platform.machine()} CPU, {several}{torch.get_num_threads()} threads"
 
 
 def processor() -> str:

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deblur_lab.comparison import Comparison, Row, Spread, measure_of, scored_by, training_sets
+from deblur_lab.comparison import (
+    Comparison,
+    Row,
+    Spread,
+    images_of,
+    measure_of,
+    own_protocol,
+    scored_by,
+    training_sets,
+)
 from deblur_lab.console import SCORE_TITLES
 from deblur_lab.finished_runs import Run
 from deblur_lab.published_scores import NOT_TOLD, NUMBERS, PublishedRow
@@ -101,6 +110,19 @@ def protocol_lines(result: Mapping[str, Any]) -> list[str]:
     protocol = result["protocol"]
     lines = [f"Protocol {protocol['name']}: {protocol['description']}"]
     lines += [f"{title}: {protocol[key]}" for key, title in _PARTS.items() if protocol.get(key)]
+    own = own_protocol(result)
+    if own:
+        lines.append(f"The dataset has its own protocol, {own}: these are not the numbers of its tables")
+    if result.get("missing"):
+        lines.append(
+            f"{images_of(result)} of the {result['split']} split, {result['missing']} are missing: no "
+            "published number is comparable with these"
+        )
+    if result.get("jpegs"):
+        lines.append(
+            f"{result['jpegs']} of {result['images']} restored images are JPEGs, which lose detail: "
+            "published numbers are those of pictures that do not"
+        )
     failures = result.get("alignment_failures")
     if failures:
         lines.append(
@@ -121,7 +143,7 @@ def origin(run: Run, result: Mapping[str, Any]) -> str:
     if result.get("tlc") is not None:
         size_px = result.get("tlc_size_px")
         parts.append(f"test-time local converter {f'on ({size_px} px patches)' if size_px else 'off'}")
-    return f"{result['images']} images of the {result['split']} split; " + ", ".join(parts)
+    return f"{images_of(result)} of the {result['split']} split; " + ", ".join(parts)
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -8,14 +8,8 @@ from deblur_lab.console import say
 from deblur_lab.data import DeblurDataModule
 from deblur_lab.data.checking import refuse
 from deblur_lab.data.picture_scenes import PictureScenes
-from deblur_lab.data.restored import (
-    Matched,
-    PartOfScenes,
-    faults_of_files,
-    listed,
-    match,
-    pictures_below,
-)
+from deblur_lab.data.restored import PartOfScenes, faults_of_files, pictures_below
+from deblur_lab.data.restored_names import Matched, listed, match
 from deblur_lab.data.samples import SceneSet, Source, Split
 from deblur_lab.errors import DataError
 from deblur_lab.images import quoted
@@ -51,12 +45,12 @@ def restored_folder(
         place = folder / source.name if several else folder
         pictures = pictures_below(place)
         matched = match([scenes.name(index) for index in range(len(scenes))], pictures, place)
-        wrong, jpegs = faults_of_files(matched, partial(_sharp_of, scenes), threads)
+        wrong, jpegs = faults_of_files(matched, partial(_pair_of, scenes), threads)
         faults += [*matched.faults, *wrong]
         if matched.missing and (not subset or not matched.files):
             faults.append(_missing(matched, scenes, place, subset=subset))
         if matched.extra:
-            names = listed([str(path.relative_to(place.resolve())) for path in matched.extra])
+            names = listed([_below(path, place) for path in matched.extra])
             say(f"{source.name}: {len(matched.extra)} other pictures in {place} are not looked at: {names}")
         if jpegs:
             say(
@@ -88,15 +82,24 @@ def _missing(matched: Matched, scenes: SceneSet, place: Path, *, subset: bool) -
     """That pictures of a dataset are missing from a folder, in one line."""
     names = listed([scenes.name(index) for index in matched.missing])
     few = f"{len(matched.missing)} of {len(scenes)} test pictures are not in input={quoted(place)}: {names}"
-    example = matched.extra[0].name if matched.extra else ""
-    there = f" (it has {quoted(example)}, say)" if example else ""
+    others = [path.name for path in matched.extra if path not in matched.sharp]
+    there = f" (it has {quoted(others[0])}, say)" if others else ""
+    if matched.sharp:
+        there += f"; {len(matched.sharp)} files are called sharp pictures ({_below(matched.sharp[0], place)})"
     if subset:
         return f"{few}{there}; none is left to score"
     return f"{few}{there}; name them as the dataset does, or score the others alone by subset=true"
 
 
-def _sharp_of(scenes: SceneSet, index: int) -> Path | None:
-    return scenes.pairs[index].sharp if isinstance(scenes, PictureScenes) else None
+def _below(path: Path, place: Path) -> str:
+    return str(path.relative_to(place.resolve()))
+
+
+def _pair_of(scenes: SceneSet, index: int) -> tuple[Path, Path] | None:
+    if not isinstance(scenes, PictureScenes):
+        return None
+    pair = scenes.pairs[index]
+    return pair.blurry, pair.sharp
 
 
 class _PartOfSource:

@@ -1,6 +1,7 @@
 """Scores of a checkpoint, on its own data and on others'; and of pictures that something else restored."""
 
 import json
+import platform
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from deblur_lab.data.layouts.realblur import TOP_FOLDERS
 from deblur_lab.images import read_rgb, write_png
 from deblur_lab.metrics import DEFINITIONS
 from deblur_lab.models import NAFNet
@@ -191,16 +193,48 @@ def test_pictures_that_another_program_restored_are_scored_without_a_checkpoint(
     assert [row["name"].split("/")[0] for row in rows_of(tmp_path / "scores" / "scores.csv")]
 
 
-def test_equal_pictures_have_the_greatest_score_whatever_their_names(tmp_path, datasets, given):
+def nearly(path, target):
+    """A sharp picture but for one level of one pixel."""
+    picture = read_rgb(path)
+    picture[0, 0, 0] ^= 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_png(target, picture)
+
+
+def test_nearly_equal_pictures_have_great_scores_whatever_their_names(tmp_path, datasets, given):
     shutil.rmtree(tmp_path / "restored")
     sharp = pictures_of(datasets / "GoPro", "sharp")
     for (sequence, number), path in sharp.items():
-        target = tmp_path / "restored" / "test" / sequence / "blur" / f"{number}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        nearly(path, tmp_path / "restored" / "test" / sequence / "blur" / f"{number}.png")
     given().succeeded()
     (result,) = results_of(tmp_path / "scores")
-    assert result["scores"] == {"psnr_db": 100.0, "ssim": 1.0}
+    one_level = 10 * np.log10(255**2 * 96 * 80 * 3)
+    assert result["scores"]["psnr_db"] == pytest.approx(one_level, abs=1e-6)
+    assert result["scores"]["ssim"] == pytest.approx(1, abs=1e-4)
+
+
+def test_sharp_pictures_are_scored_for_restored_ones_under_no_name(tmp_path, datasets, given):
+    """Beside restored ones that are too few, and under their very names."""
+    restored = sorted((tmp_path / "restored").iterdir())
+    (tmp_path / "theirs" / "restored").mkdir(parents=True)
+    for path in restored[:2]:
+        path.rename(tmp_path / "theirs" / "restored" / path.name)
+    (tmp_path / "theirs" / "target").mkdir()
+    for (sequence, number), path in pictures_of(datasets / "GoPro", "sharp").items():
+        shutil.copy(path, tmp_path / "theirs" / "target" / f"{sequence}-{number}.png")
+    told = given("input=theirs").failed(3, more_lines=1)
+    first = f"{restored[0].name}"
+    assert "1 of 3 test pictures are not in input=theirs: " in told
+    assert f"; 3 files are called sharp pictures (target/{first})" in told
+    given("input=theirs", "subset=true").succeeded()
+    (result,) = results_of(tmp_path / "scores")
+    assert (result["images"], result["missing"]) == (2, 1)
+    assert result["scores"]["psnr_db"] < 60
+
+    (tmp_path / "theirs" / "target").rename(tmp_path / "net")
+    told = given("input=net", "output=none").failed(3, more_lines=1)
+    assert "3 files are their sharp pictures, pixel by pixel, and no restored ones: " in told
+    assert not (tmp_path / "none").exists()
 
 
 def test_all_that_is_wrong_with_restored_pictures_is_told_at_once(tmp_path, given):
@@ -248,12 +282,10 @@ def test_a_mixture_of_datasets_has_a_folder_for_each(tmp_path, datasets, given):
     assert told == "input=restored/reloblur does not exist: give the folder of restored pictures"
     for path in (datasets / "ReLoBlur" / "dataset" / "test").rglob("*_sharp.png"):
         target = path.relative_to(datasets / "ReLoBlur" / "dataset" / "test")
-        target = tmp_path / "restored" / "reloblur" / str(target).replace("_sharp", "_blur")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        nearly(path, tmp_path / "restored" / "reloblur" / str(target).replace("_sharp", "_blur"))
     given(*mixture).succeeded()
     scores = {result["dataset"]: result["scores"] for result in results_of(tmp_path / "scores")}
-    assert scores["reloblur"]["psnr_db"] == 100
+    assert scores["reloblur"]["psnr_db"] > 85
     assert 20 < scores["gopro"]["psnr_db"] < 60
 
 
@@ -305,6 +337,37 @@ def test_another_protocol_and_all_definitions_on_one_process_and_on_two(tmp_path
     # The protocol's own are among them.
     assert result["scores"]["psnr_db"] in [one["restored"] for one in result["definitions"].values()]
     assert len({one["restored"] for one in result["definitions"].values()}) > 10
+
+
+def test_a_network_has_the_same_scores_on_one_process_and_on_two(tmp_path, datasets, given):
+    """An odd number of pictures of as many sizes, aligned, by every definition; one thread each."""
+    root = tmp_path / "RealBlur"
+    lines = []
+    for number, (key, sharp) in enumerate(pictures_of(datasets / "GoPro", "sharp").items()):
+        for kind, path in (("gt", sharp), ("blur", pictures_of(datasets / "GoPro")[key])):
+            target = root / TOP_FOLDERS["j"] / f"scene{number:03d}" / kind / f"{kind}_1.png"
+            target.parent.mkdir(parents=True)
+            write_png(target, read_rgb(path)[: 80 - 3 * number, 5 * number :])
+        lines.append(
+            " ".join(f"{TOP_FOLDERS['j']}/scene{number:03d}/{kind}/{kind}_1.png" for kind in ("gt", "blur"))
+        )
+    (root / "RealBlur_J_test_list.txt").write_text("".join(f"{line} \n" for line in lines), encoding="utf-8")
+    torch.manual_seed(0)
+    torch.save({"params": NAFNet(4, [1, 1], 1, [1, 1]).state_dict()}, tmp_path / "naf.pth")
+    typed = ["checkpoint=naf.pth", "data=realblur_j", f"data.root={root}", "metrics=all", "pictures=2"]
+    typed += ["data.num_workers=0", "trainer=cpu"]
+    forked("deblur_lab.evaluate", *typed, "output=one", cwd=tmp_path).succeeded()
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "output=two"]
+    forked("deblur_lab.evaluate", *typed, *two, cwd=tmp_path).succeeded()
+    one, two = ((tmp_path / name / "scores.json").read_text(encoding="utf-8") for name in ("one", "two"))
+    assert json.loads(one)["results"][0]["protocol"]["name"] == "realblur"
+    assert json.loads(one)["results"][0]["images"] == 3
+    # All of it, but for what it was computed on.
+    hardware = [json.loads(text)["hardware"] for text in (one, two)]
+    assert hardware == [f"{platform.machine()} CPU, 1 threads", f"{platform.machine()} CPU, 2 x 1 threads"]
+    assert one.replace(hardware[0], hardware[1]) == two
+    for name in ("scores.csv", "definitions.csv"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,17 @@ def test_what_is_wrong_with_pictures_is_told_at_the_end(data: Path, tmp_path: Pa
     broken = sorted((data / "folder/train/blurry").iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:200])
     ended = forked(PREPARE, "data=folder", f"data.root={data / 'folder'}", cwd=tmp_path)
-    assert "1 problem(s) with the pictures" in ended.failed(3, more_lines=1)
+    assert "1 problem(s) with the pictures" in ended.failed(3, more_lines=2)
     assert str(broken) in ended.stderr
+    command = ended.stderr.splitlines()[-1]
+    assert "training ends at these files as well, unless it is to do without them: python -m" in command
+    assert command.endswith("data.skip_unreadable=true")
     assert "folder: 6 training pairs: 5 written" in ended.stdout
     assert "1 not done" in ended.stdout
+    typed = ("data=folder", f"data.root={data / 'folder'}", "data.skip_unreadable=true")
+    said, _ = trained(tmp_path, "without", *typed)
+    assert "folder: 5 of 6 training pairs are read from the tiles in" in said
+    assert "skipped, as data.skip_unreadable=true (1):" in said
     broken.unlink()
     line = forked(PREPARE, "data=folder", f"data.root={data / 'folder'}", cwd=tmp_path).failed(
         3, more_lines=1

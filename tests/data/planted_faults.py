@@ -106,6 +106,35 @@ def gamma_alone(root: Path) -> None:
         (sequence / "blur_gamma").rename(sequence / "blur")
 
 
+def gamma_kept_alone(root: Path) -> None:
+    for blur in (root / "GOPRO_Large").glob("*/*/blur"):
+        shutil.rmtree(blur)
+
+
+def called(like: str) -> Callable[[Path], None]:
+    """Pairs of a relaid dataset with names of another."""
+
+    def plant(root: Path) -> None:
+        for split in ("train", "test"):
+            for kind in ("input", "target"):
+                for number, path in enumerate(sorted((root / split / kind).iterdir()), start=1):
+                    path.rename(path.with_name(like.format(number) + path.suffix))
+
+    return plant
+
+
+def a_stray_value(mask: np.ndarray) -> np.ndarray:
+    mask = mask.copy()
+    row, column = np.argwhere(mask)[0]
+    mask[row, column] = 128
+    return mask
+
+
+def crops_beside(root: Path) -> None:
+    for kind, crops in (("input", "blur_crops"), ("target", "sharp_crops")):
+        shutil.copytree(root / "train" / kind, root / "train" / crops)
+
+
 def blur_twice(root: Path) -> None:
     for sequence in (root / "GOPRO_Large").glob("*/*"):
         shutil.rmtree(sequence / "blur_gamma")
@@ -268,6 +297,12 @@ FAULTS = {
     ),
     "blur_gamma and blur exchanged": ("gopro", "raw", gamma_for_blur, {"averaging"}, None),
     "blur_gamma for blur": ("gopro", "raw", gamma_alone, {"averaging"}, None),
+    "blur_gamma without blur": ("gopro", "raw", gamma_kept_alone, {"unpaired"}, None),
+    "HIDE in GoPro's place": ("gopro", "relaid", called("{}fromGOPR0950.MP4"), {"sequences"}, None),
+    "RealBlur in GoPro's place": ("gopro", "relaid", called("scene001-{}"), {"sequences"}, None),
+    "ReLoBlur in RealBlur's place": ("realblur_j", "relaid", called("s01_02_{:02}"), {"sequences"}, None),
+    "GoPro in HIDE's place": ("hide", "relaid", called("GOPR0372_11_00-{:06}"), {"sequences"}, None),
+    "names that tell no sequence": ("gopro", "relaid", called("{:06}"), {"sequences"}, None),
     "blur for blur_gamma": ("gopro", "raw", blur_twice, {"averaging"}, None),
     "a JPEG": ("gopro", "relaid", as_jpeg(RELAID.format("target")), {"lossy"}, RELAID.format("target")),
     "a mask as a JPEG": ("reloblur", "raw", as_jpeg(RELOBLUR_MASK), {"lossy", "mask_values"}, None),
@@ -365,6 +400,13 @@ FAULTS = {
 WARNINGS = {
     "one target for two": ("gopro", "relaid", one_target_for_two, {"same_target"}),
     "names alike": ("folder", "split", names_alike, {"names_alike"}),
+    "crops beside the folders of pairs": ("gopro", "relaid", crops_beside, {"extra"}),
+    "a stray value in a mask": (
+        "reloblur",
+        "raw",
+        redrawn(RELOBLUR_MASK, a_stray_value),
+        {"mask_values"},
+    ),
     "previews": ("gopro", "relaid", stray_beside, {"extra"}),
     "an empty mask of one's own": (
         "folder",

@@ -141,9 +141,13 @@ def test_raw_gopro(tmp_path: Path, blur: str) -> None:
 
 
 def test_raw_gopro_without_the_blur_asked_for(tmp_path: Path) -> None:
-    touch(tmp_path, ["train/GOPR/blur/000001.png", "train/GOPR/sharp/000001.png"])
+    touch(tmp_path, [f"train/GOPR{n}/{kind}/000001.png" for n in (1, 2) for kind in ("blur", "sharp")])
     (fault,) = faults_in(RawGoPro("blur_gamma"), tmp_path, "train")
-    folder = tmp_path / "train/GOPR"
+    assert fault == f"{tmp_path}: only blur is here: fetch blur_gamma, or say data.blur=blur"
+    # Where one sequence has it, the others lack it.
+    touch(tmp_path, ["train/GOPR1/blur_gamma/000001.png"])
+    (fault,) = faults_in(RawGoPro("blur_gamma"), tmp_path, "train")
+    folder = tmp_path / "train/GOPR2"
     assert fault == f"{folder}/sharp/000001.png has no partner: {folder}/blur_gamma/000001.png is missing"
 
 

@@ -18,7 +18,6 @@ from deblur_lab.data.picture_scenes import PictureScenes
 from deblur_lab.data.prepared import making
 from deblur_lab.data.prepared.making import Done, jobs_of, make_room, strangers
 from deblur_lab.data.prepared.scenes import (
-    Misfit,
     PreparedScenes,
     find_prepared,
     folder_of,
@@ -26,7 +25,7 @@ from deblur_lab.data.prepared.scenes import (
     require_setting,
     tiles_for,
 )
-from deblur_lab.data.prepared.tiles import read_header
+from deblur_lab.data.prepared.tiles import TiledScene, read_header
 from deblur_lab.data.samples import SampleKey, Source
 from deblur_lab.data.scenes import LocalMotion
 from deblur_lab.data.sources import Folder, GoPro, ReLoBlur
@@ -71,7 +70,7 @@ def prepared(root: Path, **options: Any) -> PreparedScenes:
     folder = folder_of(scenes, None, "reloblur")
     assert all(done.written for done in prepare(scenes, folder))
     found = find_prepared(scenes, folder)
-    assert isinstance(found, PreparedScenes)
+    assert found.misfit is None
     return found
 
 
@@ -113,7 +112,7 @@ def test_samples_from_tiles_are_those_from_pictures_to_the_last_bit(
         scenes = scenes_of(made / "reloblur", masks="masks" if source == "masks" else None)
     prepare(scenes, tmp_path)
     tiles = find_prepared(scenes, tmp_path)
-    assert isinstance(tiles, PreparedScenes)
+    assert tiles.misfit is None
     of_files, of_tiles = (
         TrainingPatches([one], 48, seed=3, augment=augment, blur_crop_share=0.01) for one in (scenes, tiles)
     )
@@ -186,7 +185,7 @@ Spoil = Callable[[Path], object]
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda root: next(root.rglob("*.tiles")).unlink(), "of 5 training pairs 1 without tiles"),
+        (lambda root: next(root.rglob("*.tiles")).unlink(), "1 without tiles"),
         (lambda root: touched(sorted(root.rglob("train/*/*/*_blur.png"))[1]), "1 changed since"),
         (lambda root: touched(sorted(root.glob("masks/train/*/*/*.png"))[3]), "1 changed since"),
         (lambda root: next(root.rglob("*.tiles")).write_bytes(b"?"), "1 with damaged tiles"),
@@ -203,11 +202,11 @@ Spoil = Callable[[Path], object]
                 shutil.copy(path, path.with_name(path.name.replace("00", "77")))
                 for path in root.rglob("train/s01/01/00*.png")
             ],
-            "of 6 training pairs 1 without tiles",
+            "1 without tiles",
         ),
     ],
 )
-def test_tiles_that_do_not_fit_are_left_alone_with_a_line_or_refused(
+def test_pairs_whose_tiles_do_not_fit_are_read_from_pictures_with_a_line_or_refused(
     reloblur: Path, spoil: Spoil, told: str
 ) -> None:
     prepared(reloblur)
@@ -215,11 +214,16 @@ def test_tiles_that_do_not_fit_are_left_alone_with_a_line_or_refused(
     data = module(ReLoBlur(reloblur, None))
     lines = [line for line in data.describe() if "tiles" in line]
     assert len(lines) == 1
+    pairs = len(scenes_of(reloblur))
+    others = told.count("1 ")
     assert lines[0].startswith(
-        f"reloblur: the tiles in {reloblur / '.prepared'} are left alone and the pictures"
+        f"reloblur: {pairs - others} of {pairs} training pairs are read from the tiles in "
+        f"{reloblur / '.prepared'}, and {others} from the pictures, which is slower: {told} ("
     )
-    assert told in lines[0]
     assert "python -m deblur_lab.data.prepare" in lines[0]
+    # Those that fit are read, and those that do not are not.
+    view = find_prepared(scenes_of(reloblur), reloblur / ".prepared").view
+    assert sum(isinstance(view(index), TiledScene) for index in range(pairs)) == pairs - others
     assert_equal(batches(data), batches(module(ReLoBlur(reloblur, None), prepared=False)))
     # The same, asked for.
     elsewhere = reloblur.parent / "elsewhere"
@@ -248,20 +252,49 @@ def test_tiles_of_other_masks_are_others(reloblur: Path) -> None:
     shutil.copytree(reloblur / "masks", reloblur / "later")
     scenes = scenes_of(reloblur, masks="later")
     found = find_prepared(scenes, reloblur / ".prepared")
-    assert isinstance(found, Misfit)
-    assert found.missing == 5
+    assert found.misfit is not None
+    assert found.misfit.missing == 5
+    data = module(ReLoBlur(reloblur, None, masks="later"))
+    (line,) = [line for line in data.describe() if "tiles" in line]
+    assert line.startswith(f"reloblur: the tiles in {reloblur / '.prepared'} are left alone and the pictures")
+    assert "of 5 training pairs 5 without tiles" in line
     prepare(scenes, reloblur / ".prepared")
     for masks in ("masks", "later"):
-        assert isinstance(
-            find_prepared(scenes_of(reloblur, masks=masks), reloblur / ".prepared"), PreparedScenes
-        )
+        assert find_prepared(scenes_of(reloblur, masks=masks), reloblur / ".prepared").misfit is None
     assert len(strangers(reloblur / ".prepared", jobs_of(scenes, reloblur / ".prepared"))) == 5
 
 
 def test_a_moved_dataset_takes_its_tiles_along(reloblur: Path) -> None:
     prepared(reloblur)
     moved = reloblur.rename(reloblur.parent / "moved")
-    assert isinstance(find_prepared(scenes_of(moved), moved / ".prepared"), PreparedScenes)
+    assert find_prepared(scenes_of(moved), moved / ".prepared").misfit is None
+
+
+def test_one_bad_mask_leaves_the_tiles_of_the_others_in_use(reloblur: Path, tmp_path: Path) -> None:
+    """As ReLoBlur's first masks have it: some are files of zero bytes."""
+    bad = scenes_of(reloblur).pairs[2].mask
+    assert bad is not None
+    bad.write_bytes(b"")
+    skipping: dict[str, Any] = {"skip_unreadable": True, "batch_size": 1}
+    expected = batches(module(ReLoBlur(reloblur, None), **skipping, prepared=False))
+    assert any(text for batch in expected for text in batch["skipped"])
+    for folder in (None, tmp_path / "tiles"):
+        scenes = scenes_of(reloblur)
+        results = prepare(scenes, folder_of(scenes, folder, "reloblur"))
+        assert [done.written for done in results] == [True, True, False, True, True]
+        given = "auto" if folder is None else str(folder)
+        data = module(ReLoBlur(reloblur, None), **skipping, prepared=given)
+        assert_equal(batches(data), expected)
+        lines = data.describe()
+        assert any("4 of 5 training pairs are read from the tiles in" in line for line in lines)
+        assert any(f"{bad}: the file is empty (0 bytes)" in line for line in lines)
+        # Without that, the file is what is named, and not the tiles.
+        with pytest.raises(DataError, match=r"is empty \(0 bytes\)"):
+            module(ReLoBlur(reloblur, None), prepared=given).setup("fit")
+    # What could have tiles must have them in a folder that was given.
+    next(path for path in (tmp_path / "tiles").rglob("*.tiles")).unlink()
+    with pytest.raises(DataError, match="of 5 training pairs 2 without tiles"):
+        module(ReLoBlur(reloblur, None), **skipping, prepared=str(tmp_path / "tiles")).setup("fit")
 
 
 @pytest.mark.parametrize("changed", ["tiles", "picture"])
@@ -432,14 +465,17 @@ def test_names_of_files_stay_apart_and_are_not_too_long(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for folder in ("blurry", "sharp"):
             (tmp_path / split / folder).mkdir(parents=True)
-            for name in ("a" * 240, "a" * 240 + "b", "c.d.e", "A b=[1]", "ä"):
+            for name in ("a" * 240, "a" * 240 + "b", "c.d.e", "A b=[1]", "ä", "日" * 82, "日" * 81 + "月"):
                 noise = np.random.default_rng(len(name)).integers(0, 256, (40, 50, 3), dtype=np.uint8)
                 Image.fromarray(noise).save(tmp_path / split / folder / f"{name}.png")
     scenes = Folder(tmp_path, None).scenes("train")
     places = {place_of(pair, tmp_path) for pair in scenes.pairs}
-    assert len(places) == 5
+    assert len(places) == 7
+    assert max(len(path.name.encode()) for path in places) <= 200
+    assert sum(path.name.startswith("日" * 60) for path in places) == 2
     place = folder_of(scenes, None, "folder")
     assert all(done.written for done in prepare(scenes, place))
     tiles, _ = tiles_for("folder", scenes, "auto")
     assert tiles is not None
-    assert [read_header(one.path).name for one in tiles.tiles] == [pair.name for pair in scenes.pairs]
+    assert tiles.misfit is None
+    assert [read_header(one.path).name for one in tiles.tiles if one] == [pair.name for pair in scenes.pairs]

@@ -1,6 +1,8 @@
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,6 +231,33 @@ def test_a_folder_is_split_or_not_and_never_both(tmp_path: Path) -> None:
         Folder(tmp_path, PROTOCOL).scenes("test")
     unsplit = Folder(tmp_path, PROTOCOL, layout="unsplit")
     assert (unsplit.splits(), len(unsplit.scenes("train"))) == (("train", "test"), 3)
+
+
+@pytest.mark.parametrize(
+    ("folders", "layout"), [(("input", "target"), "relaid"), (("blur", "sharp"), "flat")]
+)
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("GoPro", GoPro),
+        ("HIDE", HIDE),
+        ("RealBlur_J", partial(RealBlur, kind="j")),
+        ("RealBlur_R", partial(RealBlur, kind="r")),
+    ],
+)
+def test_a_test_set_by_itself_may_lie_at_the_top(
+    tmp_path: Path, name: str, build: Any, folders: tuple[str, str], layout: str
+) -> None:
+    """As in the tree `Datasets/test/{GoPro,HIDE,RealBlur_J,RealBlur_R}` of several published programs."""
+    for place, other in enumerate(("GoPro", "HIDE", "RealBlur_J", "RealBlur_R"), start=1):
+        write_pairs(tmp_path / "Datasets/test" / other, *folders, place)
+    for root in (tmp_path / "Datasets/test" / name, tmp_path / "Datasets/test"):
+        source = build(root, PROTOCOL)
+        assert source.splits() == ("test",)
+        scenes = source.scenes("test")
+        assert (scenes.layout, scenes.faults) == (layout, ())
+        assert scenes.root == tmp_path / "Datasets/test" / name
+        assert len(scenes) == len(build(root, PROTOCOL, layout=layout).scenes("test")) > 0
 
 
 def test_a_layout_is_forced_by_its_name(tmp_path: Path) -> None:

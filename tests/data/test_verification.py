@@ -209,6 +209,35 @@ def test_a_published_test_sequence_is_known_wherever_it_lies(copy):
     assert fault.found == "train has 1 pairs of GOPR0410_11_00, a test sequence"
 
 
+def test_names_of_another_dataset_are_told_with_its_name(copy):
+    root = copy("gopro", "relaid")
+    plant = FAULTS["HIDE in GoPro's place"][2]
+    plant(root)
+    (fault, _) = look("gopro", root).faults
+    assert fault.found == (
+        "train has 6 pairs whose names tell no sequence of GoPro: they look like those of HIDE; "
+        f"{root}/train/input/1fromGOPR0950.MP4.png, say"
+    )
+    assert "data=hide" in fault.what_to_do
+
+
+def test_raw_gopro_with_blur_gamma_alone_is_told_in_one_line(copy):
+    root = copy("gopro", "raw")
+    FAULTS["blur_gamma without blur"][2](root)
+    (fault,) = look("gopro", root).faults
+    assert fault.found == (
+        f"{root}/GOPRO_Large: only blur_gamma is here: fetch blur, or say data.blur=blur_gamma"
+    )
+    assert verify_source(GoPro(root, None, blur="blur_gamma"), blur="blur_gamma", workers=1).findings == ()
+    # Of one split alone.
+    for sequence in (root / "GOPRO_Large/test").iterdir():
+        shutil.copytree(sequence / "blur_gamma", sequence / "blur")
+    assert str(GoPro(root, None).scenes("train").faults[0]).startswith(
+        f"{root}/GOPRO_Large/train: only blur_"
+    )
+    assert GoPro(root, None).scenes("test").faults == ()
+
+
 def test_blur_gamma_that_is_asked_for_is_no_fault(copy):
     root = copy("gopro", "raw")
     source = GoPro(root, None, blur="blur_gamma")

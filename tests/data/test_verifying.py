@@ -109,7 +109,12 @@ def test_masks_are_read_as_training_reads_them(tmp_path):
     mask = np.zeros((4, 8), np.uint8)
     mask[0, :2] = 1
     facts, blurred = inspect_mask(save(tmp_path / "m.png", mask))
-    assert (facts.values, facts.share) == ((0, 1), 2 / 32)
+    assert (facts.values, facts.share, facts.between) == ((0, 1), 2 / 32, 0)
+    levels = mask * np.uint8(255)
+    levels[1, :2] = 7, 255
+    facts = inspect_mask(save(tmp_path / "l.png", levels))[0]
+    assert (facts.values, facts.share, facts.between) == ((0, 7, 255), 4 / 32, 1 / 4)
+    facts = inspect_mask(save(tmp_path / "m.png", mask))[0]
     assert (blurred == mask).all()
     same = inspect_mask(save(tmp_path / "n.png", np.repeat(mask[..., None] * 255, 3, axis=2)))[0]
     assert (same.values, same.digest) == ((0, 255), facts.digest)

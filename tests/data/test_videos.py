@@ -351,15 +351,35 @@ def test_windows_whose_light_changes_are_left_out(gains):
     assert finder.left_out == {"light changes": 1}
 
 
-def test_a_dissolve_from_one_scene_to_another_is_left_out():
-    first, second = pan(11), pan(11, photo="coffee", start=150)
+def as_bright_as(other, picture):
+    return np.clip(np.rint(picture + (other.mean() - picture.mean())), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("second", "frames", "reason"),
+    [
+        (pan(11, photo="coffee", start=150), 11, "light changes"),
+        ([as_bright_as(view(20), pan(1, photo="coffee", start=150)[0])] * 11, 8, "scene changes"),
+    ],
+)
+def test_a_dissolve_from_one_scene_to_another_is_left_out(second, frames, reason):
+    first = pan(11)
+    shares = np.arange(11).clip(0, frames - 1) / (frames - 1)
     mixed = [
         np.rint(a * (1 - share) + b * share).astype(np.uint8)
-        for a, b, share in zip(first, second, np.linspace(0, 1, 11), strict=True)
+        for a, b, share in zip(first, second, shares, strict=True)
     ]
     numbers, finder, _ = windows_of(mixed, counts=(11,))
     assert numbers == []
-    assert sum(finder.left_out.values()) == 1
+    assert finder.left_out == {reason: 1}
+
+
+@pytest.mark.parametrize("step_px", [9.0, 12.0])
+def test_a_motion_too_large_to_follow_is_no_scene_change(step_px):
+    numbers, finder, _ = windows_of(pan(22, step_px), counts=(11,))
+    assert numbers == []
+    assert finder.left_out == {"too much motion": 2}
+    assert finder.breaks == {}
 
 
 def test_windows_with_a_repeated_frame_are_left_out():

@@ -175,6 +175,14 @@ def test_luma_is_that_of_another_library_too():
     assert np.abs(luma(golden("sharp")) - (16 + 219 * full) / 255).max() < 1e-3
 
 
+def test_luma_that_is_rounded_as_matlabs_scores_a_little_less():
+    """By as much as docs/protocols.md says: MATLAB rounds Y of an 8-bit picture."""
+    restored, sharp = (np.floor(luma(golden(name)) * 255 + 0.5) for name in ("restored", "sharp"))
+    rounded = 10 * np.log10(255**2 / np.mean((restored - sharp) ** 2))
+    exact = peak_signal_noise_ratio(luma(golden("sharp")), luma(golden("restored")), data_range=1)
+    assert 0.005 < exact - rounded < 0.015
+
+
 def test_psnr_of_floats_is_not_rounded():
     sharp = to_tensor(golden("sharp"))
     restored = to_tensor(golden("restored")) + 0.004 * torch.sin(torch.arange(sharp.numel())).view_as(sharp)

@@ -1,5 +1,6 @@
 import math
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -109,6 +110,23 @@ def test_every_part_of_a_protocol_is_described_in_a_line(protocol):
     assert parts["tlc"].startswith("on" if protocol.tlc else "off")
     assert ("ECC" in parts["alignment"]) is (protocol.name == "realblur")
     assert "8 bits" in parts["quantisation"]
+
+
+@pytest.mark.parametrize("key", [key for key, one in DEFINITIONS.items() if one.composable])
+def test_with_an_alignment_each_part_says_which_pixels_count(key):
+    family = DEFINITIONS[key].family
+    part = key if key in ("weighted_psnr", "weighted_ssim", "lpips") else family
+    chosen = {part: key} if part == family != "lpips" else {"also": [key]}
+    plain, aligned = (
+        ScoringProtocol("mine", **chosen, alignment=alignment).describe()
+        for alignment in (None, EccAlignment())
+    )
+    assert plain[part] == DEFINITIONS[key].description
+    assert "warp" not in plain[part] + plain["description"]
+    for text in (aligned[part], aligned["description"]):
+        assert "aligned" in text
+        assert re.search(r"(where|at whose centre) the warp is (not )?defined", text), text
+        assert "all pixels" not in text
 
 
 def test_hide_is_scored_as_gopro():

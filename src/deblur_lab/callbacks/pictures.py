@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deblur_lab.callbacks.findings import USUAL_THRESHOLD
 from deblur_lab.callbacks.rows import Row, datamodule_of, gathered
+from deblur_lab.callbacks.scores import Scores
 from deblur_lab.images import to_uint8, write_png
 from deblur_lab.inside import Look, insight, look_inside
 from deblur_lab.logs import Exhibit, dashboards
@@ -45,11 +46,14 @@ class Pictures(Callback):
     Args:
         folder: for the PNG files, named as the images.
         count: of images, spread evenly over each dataset.
+        scores: which scores the same images, and stands before this among the callbacks; None to score those
+            that are drawn here.
     """
 
-    def __init__(self, folder: Path, count: int = 8) -> None:
+    def __init__(self, folder: Path, count: int = 8, scores: Scores | None = None) -> None:
         self.folder = folder
         self.count = count
+        self.scores = scores
         self._rows: list[Row] = []
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -81,7 +85,7 @@ class Pictures(Callback):
             for number, position in enumerate(positions):
                 if look is not None:
                     self._draw_inside(cast(AIBNet, net), look, number, batch, position, source)
-                exhibit = self._draw(said, batch, position, source, threshold)
+                exhibit = self._draw(said, batch, position, source, threshold, dataloader_idx)
                 if dashboards(trainer.loggers):
                     index = int(batch["index"][position])
                     self._rows.append({"dataset": dataloader_idx, "index": index, "exhibit": exhibit})
@@ -102,6 +106,7 @@ class Pictures(Callback):
         position: int,
         source: Any,  # noqa: ANN401
         threshold: float,
+        dataset: int,
     ) -> Exhibit:
         def one(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor[position].float().cpu()
@@ -112,8 +117,12 @@ class Pictures(Callback):
         known = bool(batch["mask_known"][position])
         mask = one(batch["mask"]) if known else None
         name = batch["name"][position]
-        before = source.protocol.score(blurry, sharp, mask)
-        after = source.protocol.score(restored, sharp, mask)
+        row = None if self.scores is None else self.scores.row_of(dataset, int(batch["index"][position]))
+        if row is None:
+            before = source.protocol.score(blurry, sharp, mask)
+            after = source.protocol.score(restored, sharp, mask)
+        else:
+            before, after = row["blurry"], row["restored"]
         probability, motion = one(outputs.probability), one(outputs.motion)
         ends = [cast(Tensor, one(batch[end])) for end in ("start", "end") if end in batch]
         panel = comparison_panel(

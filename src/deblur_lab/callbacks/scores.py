@@ -3,11 +3,13 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from deblur_lab.curves import threshold_curves
 from deblur_lab.data import SceneSet
 from deblur_lab.images import write_png
 from deblur_lab.metrics import DEFINITIONS, ScoringProtocol, summarise, summarise_definitions
+from deblur_lab.provenance import hardware
 from deblur_lab.tasks import EvaluationTask, RestorationTask, mask_threshold
 from deblur_lab.writing import replacing, write_json, writing
 
@@ -73,10 +76,15 @@ class Scores(Callback):
         self.results: list[Result] = []
         self.others: Sequence[Sequence[Result]] | None = None
         self._threads = ScoringThreads(1)
+        self._batch: dict[tuple[int, int], Future[Row]] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Lightning's."""
         self._threads = ScoringThreads(share_of_cores(trainer.num_devices))
+        if "hardware" in self.about:
+            # Only now that all processes are started has each the threads that it computes with.
+            kind = "cpu" if isinstance(trainer.accelerator, CPUAccelerator) else "auto"
+            self.about["hardware"] = hardware(kind, trainer.world_size)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -136,6 +144,7 @@ class Scores(Callback):
         """Lightning's."""
         source = datamodule_of(trainer).sources[dataloader_idx]
         threshold = _threshold(pl_module)
+        self._batch = {}
         for position in range(len(batch["index"])):
             make = _scoring(
                 outputs.restored,
@@ -147,7 +156,17 @@ class Scores(Callback):
                 all_definitions=self.all_definitions,
                 found=findings(outputs, batch, position, threshold),
             )
-            self._threads.submit(make)
+            index = int(batch["index"][position])
+            self._batch[dataloader_idx, index] = self._threads.submit(make)
+
+    def row_of(self, dataset: int, index: int) -> Row | None:
+        """The row of an image of the batch that was tested last, once it is made; None of another image.
+
+        Raises:
+            Exception: what making it raised.
+        """
+        made = self._batch.get((dataset, index))
+        return None if made is None else made.result()
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lightning's; means, and the files.
@@ -155,6 +174,7 @@ class Scores(Callback):
         Raises:
             SIGTERMException: a process was told to stop, and left the rest of its part.
         """
+        self._batch = {}
         rows = gathered(self._threads.rows())
         require_all(rows, trainer, "test")
         for number, source in enumerate(datamodule_of(trainer).sources):

@@ -45,8 +45,11 @@ class ScoringThreads:
         self._pool: ThreadPoolExecutor | None = None
         self._before = (0, 0)
 
-    def submit(self, make: Callable[[], Row]) -> None:
+    def submit(self, make: Callable[[], Row]) -> Future[Row]:
         """Have a row made, after those before it.
+
+        Returns:
+            Where it will be, for who needs it before `rows`.
 
         Raises:
             Exception: what one of those before it raised; all that wait are then dropped.
@@ -55,9 +58,11 @@ class ScoringThreads:
             self._before = torch.get_num_threads(), cv2.getNumThreads()
             cv2.setNumThreads(1)
             self._pool = ThreadPoolExecutor(self.threads, "scores", initializer=_compute_alone)
-        self._waiting.append(self._pool.submit(_without_gradients, make))
+        made = self._pool.submit(_without_gradients, make)
+        self._waiting.append(made)
         while len(self._waiting) > self.threads + _WAITING:
             self._take()
+        return made
 
     def rows(self) -> list[Row]:
         """All rows, in their order, when the last is made; and begin anew.

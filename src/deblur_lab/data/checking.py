@@ -35,8 +35,12 @@ def find_problems(
         return [problem for problems in found for problem in problems]
 
 
-def refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Sequence[str], closing: str = "") -> None:
     """Raise what `find_problems` and `Listing.faults` hold, if anything.
+
+    Args:
+        problems: What they hold.
+        closing: A last line, on what follows from it.
 
     Raises:
         DataError: Of several lines: how many problems there are, and the first of them; all stand in a file
@@ -52,7 +56,7 @@ def refuse(problems: Sequence[str]) -> None:
         written = _written_list(problems)
         where = f"; all of them are in {quoted(written)}" if written else ""
         lines.append(f"and {len(problems) - _SHOWN} more{where}")
-    raise DataError("\n  ".join(lines))
+    raise DataError("\n  ".join([*lines, *([closing] if closing else [])]))
 
 
 def _written_list(problems: Sequence[str]) -> Path | None:

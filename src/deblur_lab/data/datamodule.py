@@ -103,8 +103,8 @@ class DeblurDataModule(L.LightningDataModule):
         check_files: Whether all files are checked before anything else happens; `full` decodes every one,
             which finds damage in the middle of a JPEG.
         prepared: Whether training patches are read from tiles that `deblur_lab.data.prepare` wrote: `auto`,
-            where a dataset's folder has such and they fit; a folder of tiles, which must fit; or false. The
-            samples are the same.
+            of the pairs that have such in the dataset's folder that fit; a folder of tiles, which must fit
+            (`prepared.scenes.tiles_for`); or false. The samples are the same.
 
     Raises:
         ConfigurationError: A number is out of range, or two sources have one name.
@@ -208,7 +208,10 @@ class DeblurDataModule(L.LightningDataModule):
             )
         for place, scenes in files:
             name = self.sources[place].name
-            tiles, line = tiles_for(name, scenes, self.prepared, max(self.num_workers, 4))
+            threads = max(self.num_workers, 4)
+            tiles, line = tiles_for(
+                name, scenes, self.prepared, threads, skip_unreadable=self.skip_unreadable
+            )
             if tiles is not None:
                 self._tiles[place] = tiles
             if line:

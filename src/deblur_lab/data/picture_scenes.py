@@ -81,10 +81,21 @@ class PictureScenes:
                 self._stamps.require_unchanged(path)
         return Scene(pair.name, blurry, sharp, mask)
 
-    def problems(self, num_workers: int, smallest_px: int, *, full: bool = False) -> list[str]:
-        """What keeps the files of the pairs from being used; see `checking.find_problems`."""
-        self._stamps.take(self.pairs, num_workers)
-        return find_problems(self.pairs, num_workers, full=full, smallest_px=smallest_px)
+    def problems(
+        self,
+        num_workers: int,
+        smallest_px: int,
+        *,
+        full: bool = False,
+        pairs: Sequence[Pair] | None = None,
+    ) -> list[str]:
+        """What keeps the files of the pairs, or of some of them, from being used.
+
+        See `checking.find_problems`.
+        """
+        pairs = self.pairs if pairs is None else pairs
+        self._stamps.take(pairs, num_workers)
+        return find_problems(pairs, num_workers, full=full, smallest_px=smallest_px)
 
     def standing_in(self, pairs: Sequence[Pair], note: str) -> "PictureScenes":
         """Some of the scenes, or all, for a split that there is not; `note` says what became of it."""

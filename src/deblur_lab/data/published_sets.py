@@ -36,6 +36,8 @@ class ExpectedSet:
 
     Attributes:
         splits: By name.
+        title: What it is called in sentences; empty if it is nobody's but the user's.
+        names: A pattern that its pairs' names match, and those of the other datasets do not.
         size_px: Width and height of every picture; None where sizes vary or are not known.
         sequence: A pattern that finds the name of the sequence in that of a pair, whatever the layout; empty
             where it is the folders of the name.
@@ -47,6 +49,8 @@ class ExpectedSet:
     """
 
     splits: Mapping[Split, ExpectedSplit]
+    title: str = ""
+    names: str = ""
     size_px: tuple[int, int] | None = None
     sequence: str = ""
     sequences_apart: bool = False
@@ -83,25 +87,44 @@ _GOPRO_TEST = {
 }
 _REALBLUR: Mapping[Split, ExpectedSplit] = {"train": ExpectedSplit(3758, 182), "test": ExpectedSplit(980, 50)}
 _REALBLUR_SCENE = r"scene\d+"
+_GOPRO_NAME = r"GOPR\d+_\d+_\d+"
+
+
+def _realblur(*, dark: bool) -> ExpectedSet:
+    return ExpectedSet(
+        _REALBLUR,
+        title="RealBlur",
+        names=_REALBLUR_SCENE,
+        sequence=_REALBLUR_SCENE,
+        sequences_apart=True,
+        dark=dark,
+    )
+
 
 PUBLISHED: Mapping[str, ExpectedSet] = MappingProxyType(
     {
         "gopro": ExpectedSet(
             {"train": ExpectedSplit(2103, 22), "test": ExpectedSplit(1111, 11, _GOPRO_TEST)},
+            title="GoPro",
+            names=_GOPRO_NAME,
             size_px=(1280, 720),
-            sequence=r"GOPR\d+_\d+_\d+",
+            sequence=_GOPRO_NAME,
             sequences_apart=True,
             blurred="stored",
         ),
         "hide": ExpectedSet(
             {"train": ExpectedSplit(6397), "test": ExpectedSplit(2025)},
+            title="HIDE",
+            names=r"\d+fromGOPR\d+",
             size_px=(1280, 720),
             sequence=r"(?<=from)GOPR\d+",
         ),
-        "realblur_j": ExpectedSet(_REALBLUR, sequence=_REALBLUR_SCENE, sequences_apart=True, dark=False),
-        "realblur_r": ExpectedSet(_REALBLUR, sequence=_REALBLUR_SCENE, sequences_apart=True, dark=True),
+        "realblur_j": _realblur(dark=False),
+        "realblur_r": _realblur(dark=True),
         "reloblur": ExpectedSet(
             {"train": ExpectedSplit(2010), "test": ExpectedSplit(395)},
+            title="ReLoBlur",
+            names=r"^s\d+[/_-]\d+[/_-]\d+$",
             size_px=(2152, 1436),
             all_blurred_somewhere=True,
         ),

@@ -27,7 +27,7 @@ from deblur_lab.ranges import Count, Range
 
 # Test sets are handed around without a folder for the split.
 _RELAID = PairedFolders("input", "target", top="test")
-_FLAT = PairedFolders("blur", "sharp")
+_FLAT = PairedFolders("blur", "sharp", top="test")
 
 
 class PictureSource:
@@ -205,9 +205,9 @@ class GoPro(PictureSource):
         protocol: How restored pictures are scored.
         blur: Which blurry pictures of the published layout: `blur`, which papers of today use, or
             `blur_gamma`.
-        layout: `raw`, as published; `relaid` as `{input,target}`, a test set perhaps without a folder for the
-            split; `flat` as `{blur,sharp}`; `auto` finds out, split by split. Or another, and `blur` is then
-            not looked at.
+        layout: `raw`, as published; `relaid` as `{input,target}`; `flat` as `{blur,sharp}`; of both a test
+            set perhaps without a folder for the split; `auto` finds out, split by split. Or another, and
+            `blur` is then not looked at.
         val_images: As in `ReLoBlur`.
         follow_links: Likewise.
         root_key: Likewise.

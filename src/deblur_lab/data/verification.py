@@ -266,7 +266,9 @@ def _other_folders(root: Path, listed: Sequence[Listed]) -> list[Path]:
         if top.name.lower().startswith(("mask", "realblur"))
         and not any(path.is_relative_to(top) for path in used)
     ]
-    return [*dict.fromkeys(others), *beside]
+    # Of a split without a single pair its layout's fault has said enough.
+    without = [root / of_split.split for of_split in listed if not of_split.pairs and of_split.faults]
+    return [*dict.fromkeys(others), *beside, *without]
 
 
 def _twins(pairs: Sequence[Pair]) -> list[Path | None]:

@@ -85,6 +85,8 @@ _ALL = (
         "tables of GoPro, HIDE and ReLoBlur",
         _psnr(),
         digits=2,
+        over_warp="PSNR of 8-bit RGB, aligned: 10 log10 of 1 over the mean squared error over the pixels "
+        "where the warp is defined and all channels",
     ),
     Definition(
         "psnr_float",
@@ -101,7 +103,7 @@ _ALL = (
         "psnr",
         "PSNR of Y",
         "PSNR of luma, Y of YCbCr (BT.601, 16 to 235, not rounded), of 8-bit RGB",
-        "super-resolution, deraining; BasicSR by choice",
+        "BasicSR by choice, for super-resolution",
         _psnr(variants.luma),
         digits=2,
     ),
@@ -168,7 +170,7 @@ _ALL = (
         "SSIM of Y",
         "SSIM of luma, Y of YCbCr (BT.601, 16 to 235, not rounded), of 8-bit RGB: 11x11 Gaussian windows "
         "within the picture",
-        "super-resolution, deraining; BasicSR by choice",
+        "BasicSR by choice, for super-resolution",
         _ssim(_gaussian_map, variants.luma, smallest_px=WINDOW_PX),
     ),
     Definition(

@@ -66,6 +66,14 @@ def psnr_of_pooled_error(values: Sequence[float], pixels: Sequence[int] | None =
     return -10 * math.log10(total / sum(size for _, size in present))
 
 
+# What counts of an aligned picture.
+_OVER_WARP = {
+    "psnr": "aligned, over the pixels where the warp is defined",
+    "ssim": "aligned, over the windows at whose centre the warp is defined",
+    "lpips": "aligned, both pictures black where the warp is not defined",
+}
+
+
 @dataclass(frozen=True)
 class Definition:
     """One way to compute a score; all of them are in `catalogue.DEFINITIONS`.
@@ -84,6 +92,8 @@ class Definition:
         aligned: whether it looks at pictures that were aligned by `EccAlignment`.
         masked: whether it needs a blur mask.
         missing: says why it cannot be computed on this machine; None if it can.
+        over_warp: what `described` says in place of the description where pictures are aligned; by default
+            what it says, and what of it counts.
     """
 
     key: str
@@ -99,6 +109,17 @@ class Definition:
     aligned: bool = False
     masked: bool = False
     missing: Callable[[], str | None] = lambda: None
+    over_warp: str | None = None
+
+    def described(self, *, aligned: bool) -> str:
+        """How exactly it is computed in a protocol that aligns pictures, or one that does not.
+
+        Args:
+            aligned: which of them.
+        """
+        if not aligned:
+            return self.description
+        return self.over_warp or f"{self.description}; {_OVER_WARP[self.family]}"
 
     @property
     def score(self) -> str:

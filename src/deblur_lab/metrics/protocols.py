@@ -89,7 +89,7 @@ class ScoringProtocol:
         """One line for people."""
         titles = ", ".join(definition.title for definition in self._scores.values())
         levels = "8-bit RGB" if self.quantised else "RGB as floats"
-        aligned = ", aligned" if self.alignment is not None else ""
+        aligned = ", aligned, where the warp is defined" if self.alignment is not None else ""
         limit = f"equal images counting as {PSNR_LIMIT_DB:g} dB"
         return f"{titles}, on {levels}{aligned}; means over images, {limit}"
 
@@ -99,12 +99,13 @@ class ScoringProtocol:
         Returns:
             Plain text by part, in the order in which it is best read.
         """
+        aligned = self.alignment is not None
         return {
             "name": self.name,
             "description": self.description,
-            "psnr": self.psnr.description,
-            "ssim": self.ssim.description,
-            **{definition.key: definition.description for definition in self.also},
+            "psnr": self.psnr.described(aligned=aligned),
+            "ssim": self.ssim.described(aligned=aligned),
+            **{definition.key: definition.described(aligned=aligned) for definition in self.also},
             "alignment": "none" if self.alignment is None else self.alignment.description,
             "quantisation": (
                 "clamped to [0, 1] and rounded to 8 bits before everything else"

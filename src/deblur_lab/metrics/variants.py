@@ -20,7 +20,10 @@ _GRAY_OF_RGB = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATL
 
 
 def luma(image: Tensor) -> Tensor:
-    """Y of YCbCr (ITU-R BT.601, video range), not rounded, as BasicSR and MATLAB's `rgb2ycbcr` define it.
+    """Y of YCbCr (ITU-R BT.601, video range), not rounded, as BasicSR's `bgr2ycbcr` of floats gives it.
+
+    MATLAB's `rgb2ycbcr` gives the same of floats; of an 8-bit picture, as deraining scripts call it, it
+    rounds to 8 bits.
 
     Args:
         image: (..., 3, H, W).

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from deblur_lab.data.layouts.faults import Fault
 from deblur_lab.data.layouts.folders import DataFolder
 from deblur_lab.data.layouts.pairing import Listing, Role, joined, name_key
 from deblur_lab.data.samples import Split
+from deblur_lab.images import quoted
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,35 @@ class RawGoPro:
 
     def listing(self, data: DataFolder, split: Split) -> Listing:
         """What a split is made of; see `Layout.listing`."""
+        lacking = [each for each in self.splits(data) if self._has_other_blur_alone(data, each)]
+        if split in lacking:
+            # One line, not one for each of two thousand pairs.
+            where = data.path if lacking == [*self.splits(data)] else data.path / split
+            fault = Fault(
+                f"{quoted(where)}: only {self._other_blur} is here: fetch {self.blur}, or say "
+                f"data.blur={self._other_blur}",
+                "unpaired",
+            )
+            return Listing((), (*data.faults, fault))
         return joined(
             [*self._files(data.path / split, data)],
             data,
             where=data.path / split,
             partner=lambda role, path: path.parent.with_name(self._folder(role)) / path.name,
         )
+
+    @property
+    def _other_blur(self) -> str:
+        return "blur" if self.blur == "blur_gamma" else "blur_gamma"
+
+    def _has_other_blur_alone(self, data: DataFolder, split: Split) -> bool:
+        """Whether the sequences of a split have folders of the other kind of blur, and none of this one."""
+        sequences = data.folders(data.path / split)
+        has = {
+            name: any(data.is_folder(folder / name) for folder in sequences)
+            for name in (self.blur, self._other_blur)
+        }
+        return has[self._other_blur] and not has[self.blur]
 
     def _folder(self, role: Role) -> str:
         return self.blur if role == "blurry" else "sharp"

@@ -177,7 +177,11 @@ def prepare(config: "DictConfig") -> None:
         if strange:
             total = amount(sum(strange.values()))
             say(f"{len(strange)} other files in {quoted(folder)} ({total}) are of no pair of these settings")
-    refuse(problems)
+    refuse(
+        problems,
+        "the tiles of all other pairs are written; training ends at these files as well, unless it is to do "
+        f"without them: {_next_command(output, 'data.skip_unreadable=true')}",
+    )
     say(f"training reads them by itself: {_next_command(output)}")
 
 
@@ -265,9 +269,10 @@ def _told(name: str, scenes: PictureScenes, folder: Path, tally: Tally, seconds:
     return f"{name}: {pairs} training pairs: {', '.join(parts)} in {seconds:.1f} s, in {quoted(folder)}"
 
 
-def _next_command(output: str | None) -> str:
+def _next_command(output: str | None, *more: str) -> str:
     typed = [setting for setting in sys.argv[1:] if setting.lstrip("+").startswith(("data=", "data."))]
     if output is not None:
         typed = [setting for setting in typed if not setting.startswith("data.prepared=")]
         typed.append(f"data.prepared={output}")
-    return shlex.join(["python", "-m", "deblur_lab.train", "model=m2aenet", *typed])
+    more = tuple(setting for setting in more if setting not in typed)
+    return shlex.join(["python", "-m", "deblur_lab.train", "model=m2aenet", *typed, *more])

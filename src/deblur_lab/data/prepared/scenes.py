@@ -8,26 +8,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from deblur_lab.data.checking import stamp_of
+from deblur_lab.data.checking import problems_of, stamp_of
 from deblur_lab.data.layouts import Pair
 from deblur_lab.data.picture_scenes import PictureScenes
 from deblur_lab.data.prepared.tiles import (
     SUFFIX,
     SourceStamp,
-    TiledScene,
     Tiles,
     TilesError,
     is_sound,
     read_header,
 )
 from deblur_lab.data.samples import Scene
+from deblur_lab.data.views import SceneView, WholeScene
 from deblur_lab.errors import ConfigurationError, DataError
 from deblur_lab.images import quoted
 
 PREPARED = ".prepared"
 """The folder of tiles in a dataset's own: hidden, so that no layout takes it for pictures."""
 
-_LONGEST_NAME = 100
+# In bytes of UTF-8, of which file systems allow 255; a temporary name beside it may be longer.
+_LONGEST_NAME_BYTES = 200
 
 
 def folder_of(scenes: PictureScenes, output: str | Path | None, source: str) -> Path:
@@ -79,7 +80,12 @@ def place_of(pair: Pair, root: Path) -> Path:
     made_of = "\0".join(_below(path, root) for path in files_of(pair)).encode("utf-8", "backslashreplace")
     folder, _, name = pair.name.rpartition("/")
     mark = hashlib.sha256(made_of).hexdigest()[:8]
-    return Path("train", folder, f"{name[:_LONGEST_NAME]}-{mark}{SUFFIX}")
+    ending = f"-{mark}{SUFFIX}"
+    # Not within a character; the mark tells apart what begins alike.
+    start = name.encode("utf-8", "backslashreplace")[: _LONGEST_NAME_BYTES - len(ending)].decode(
+        errors="ignore"
+    )
+    return Path("train", folder, f"{start}{ending}")
 
 
 def _below(path: Path, root: Path) -> str:
@@ -91,14 +97,22 @@ class PreparedScenes:
 
     Args:
         scenes: The pictures.
-        tiles: Of each of them.
+        tiles: Of each of them; None where there are none that fit, and the pictures are read.
         folder: That the tiles lie in.
+        misfit: What there is to say of those without; None if there are none.
     """
 
-    def __init__(self, scenes: PictureScenes, tiles: Sequence[Tiles], folder: Path) -> None:
+    def __init__(
+        self,
+        scenes: PictureScenes,
+        tiles: Sequence[Tiles | None],
+        folder: Path,
+        misfit: "Misfit | None" = None,
+    ) -> None:
         self.scenes = scenes
         self.tiles = tuple(tiles)
         self.folder = folder
+        self.misfit = misfit
 
     def __len__(self) -> int:
         """How many scenes there are."""
@@ -112,14 +126,16 @@ class PreparedScenes:
         """Read a scene whole, from its pictures; see `sources.PictureScenes.load`."""
         return self.scenes.load(index, epoch)
 
-    def view(self, index: int) -> TiledScene:
-        """A view of a scene, of which patches are read from tiles.
+    def view(self, index: int) -> SceneView:
+        """A view of a scene, of which patches are read from tiles; from its pictures where it has none.
 
         Raises:
             DataError: The tiles cannot be read; or they, or a picture that they were made of, were changed
-                since.
+                since; or the pictures cannot be read.
         """
         tiles = self.tiles[index]
+        if tiles is None:
+            return WholeScene(self.scenes.load(index))
         for path, source in zip(files_of(self.scenes.pairs[index]), tiles.sources, strict=True):
             # What is gone is not needed.
             if stamp_of(path) not in ((source.size_bytes, source.mtime_ns), None):
@@ -130,22 +146,26 @@ class PreparedScenes:
         return tiles.open(blurred_all_over=self.scenes.blurred_all_over)
 
     def problems(self, num_threads: int, smallest_px: int, *, full: bool = False) -> list[str]:
-        """What keeps the tiles from being used, each in one line.
+        """What keeps the tiles from being used, or the pictures that have none; each in one line.
 
         Args:
             num_threads: How many threads read files.
             smallest_px: The smallest width and height allowed.
             full: Read all of every file, and compare its hash.
         """
+        tiled = [tiles for tiles in self.tiles if tiles is not None]
         found = [
             f"{quoted(pair.blurry)} is {tiles.width} x {tiles.height}, smaller than data.patch_size="
             f"{smallest_px}: data.patch_size={min(tiles.width, tiles.height)} at most would fit"
             for pair, tiles in zip(self.scenes.pairs, self.tiles, strict=True)
-            if min(tiles.width, tiles.height) < smallest_px
+            if tiles is not None and min(tiles.width, tiles.height) < smallest_px
         ]
+        untiled = [pair for pair, tiles in zip(self.scenes.pairs, self.tiles, strict=True) if tiles is None]
+        if untiled:
+            found += self.scenes.problems(num_threads, smallest_px, full=full, pairs=untiled)
         if full:
             with ThreadPoolExecutor(max_workers=max(num_threads, 1)) as pool:
-                for tiles, sound in zip(self.tiles, pool.map(is_sound, self.tiles), strict=True):
+                for tiles, sound in zip(tiled, pool.map(is_sound, tiled), strict=True):
                     if not sound:
                         found.append(
                             f"{quoted(tiles.path)} is damaged (its content has another hash): "
@@ -156,33 +176,38 @@ class PreparedScenes:
 
 @dataclass(frozen=True)
 class Misfit:
-    """Tiles that cannot be used as they are.
+    """Pairs without tiles that fit.
 
     Attributes:
-        folder: That they lie in, or should.
-        pairs: How many pairs the dataset has.
-        missing: How many of them have no tiles.
+        pairs: They.
+        of: How many pairs the dataset has.
+        missing: How many have no tiles.
         stale: How many have tiles of other versions of their files.
         damaged: How many have tiles that cannot be read.
         example: What is wrong with the first of them.
     """
 
-    folder: Path
-    pairs: int
+    pairs: tuple[Pair, ...]
+    of: int
     missing: int
     stale: int
     damaged: int
     example: str
 
-    def __str__(self) -> str:
-        """What does not fit, in words."""
+    @property
+    def reasons(self) -> str:
+        """How many do not fit, and why."""
         counts = {
             "without tiles": self.missing,
             "changed since": self.stale,
             "with damaged tiles": self.damaged,
         }
         told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        return f"of {self.pairs} training pairs {told} ({self.example})"
+        return f"{told} ({self.example})"
+
+    def __str__(self) -> str:
+        """What does not fit, in words."""
+        return f"of {self.of} training pairs {self.reasons}"
 
 
 def require_setting(prepared: bool | str) -> str | None:
@@ -201,18 +226,25 @@ def require_setting(prepared: bool | str) -> str | None:
 
 
 def tiles_for(
-    name: str, scenes: PictureScenes, prepared: str | None, num_threads: int = 4
+    name: str,
+    scenes: PictureScenes,
+    prepared: str | None,
+    num_threads: int = 4,
+    *,
+    skip_unreadable: bool = False,
 ) -> tuple[PreparedScenes | None, str]:
     """The tiles that training on a dataset reads in place of its pictures.
 
     Args:
         name: The dataset's.
         scenes: Its training pictures.
-        prepared: As of `require_setting`.
+        prepared: As of `require_setting`. By `auto` the pictures are read of the pairs that have no tiles
+            that fit; in a folder that is given each pair must have some.
         num_threads: How many threads read headers.
+        skip_unreadable: Whether those may be missing there that no tiles can be made of.
 
     Returns:
-        The tiles, None where the pictures are read; and what there is to say of that, if anything.
+        The tiles, None where all pictures are read; and what there is to say of that, if anything.
 
     Raises:
         DataError: A folder was given, and what is in it does not fit.
@@ -229,14 +261,40 @@ def tiles_for(
             f"would be: {_remedy(given)}"
         )
     found = find_prepared(scenes, folder, num_threads)
-    if isinstance(found, PreparedScenes):
+    misfit = found.misfit
+    if misfit is None:
         return found, f"{name}: patches are read from the tiles in {quoted(folder)}, which fit its files"
-    if given is None:
+    if given is not None:
+        _require_unusable(name, misfit, given, skip_unreadable=skip_unreadable)
+    fitting = misfit.of - len(misfit.pairs)
+    if not fitting:
         return None, (
             f"{name}: the tiles in {quoted(folder)} are left alone and the pictures read, which is slower: "
-            f"{found}; {_remedy(None)}"
+            f"{misfit}; {_remedy(given)}"
         )
-    raise DataError(f"data.prepared={quoted(given)} does not fit {name}: {found}; {_remedy(given)}")
+    return found, (
+        f"{name}: {fitting} of {misfit.of} training pairs are read from the tiles in {quoted(folder)}, and "
+        f"{len(misfit.pairs)} from the pictures, which is slower: {misfit.reasons}; {_remedy(given)}, of "
+        "files that can be read"
+    )
+
+
+def _require_unusable(name: str, misfit: Misfit, given: str, *, skip_unreadable: bool) -> None:
+    """See that none of the pairs without tiles could have any, and that they are skipped.
+
+    Raises:
+        DataError: One could, or they are not to be skipped.
+    """
+    if skip_unreadable and all(problems_of(pair, full=True) for pair in misfit.pairs):
+        return
+    remedy = _remedy(given)
+    wrong = problems_of(misfit.pairs[0])
+    if wrong:
+        remedy = (
+            f"{wrong[0]}: mend that, and {remedy}; or data.skip_unreadable=true does without pairs of which "
+            "none can be made"
+        )
+    raise DataError(f"data.prepared={quoted(given)} does not fit {name}: {misfit}; {remedy}")
 
 
 def _remedy(given: str | None) -> str:
@@ -246,8 +304,8 @@ def _remedy(given: str | None) -> str:
     )
 
 
-def find_prepared(scenes: PictureScenes, folder: Path, num_threads: int = 4) -> PreparedScenes | Misfit:
-    """The tiles of pictures, if there are such for each of them, and made of the files as they are now.
+def find_prepared(scenes: PictureScenes, folder: Path, num_threads: int = 4) -> PreparedScenes:
+    """The tiles of pictures, where there are such, and made of the files as they are now.
 
     Args:
         scenes: The pictures.
@@ -257,12 +315,14 @@ def find_prepared(scenes: PictureScenes, folder: Path, num_threads: int = 4) -> 
     root = root_of(scenes)
     with ThreadPoolExecutor(max_workers=max(num_threads, 1)) as pool:
         found = list(pool.map(lambda pair: _tiles_of(pair, root, folder), scenes.pairs))
-    fitting = [tiles for tiles in found if isinstance(tiles, Tiles)]
-    if len(fitting) == len(found):
-        return PreparedScenes(scenes, fitting, folder)
+    tiles = [one if isinstance(one, Tiles) else None for one in found]
+    pairs = tuple(pair for pair, one in zip(scenes.pairs, tiles, strict=True) if one is None)
+    if not pairs:
+        return PreparedScenes(scenes, tiles, folder)
     faults = [fault for fault in found if not isinstance(fault, Tiles)]
     count = {kind: sum(fault[0] == kind for fault in faults) for kind in ("missing", "stale", "damaged")}
-    return Misfit(folder, len(found), **count, example=faults[0][1])
+    misfit = Misfit(pairs, len(found), **count, example=faults[0][1])
+    return PreparedScenes(scenes, tiles, folder, misfit)
 
 
 def _tiles_of(pair: Pair, root: Path, folder: Path) -> Tiles | tuple[str, str]:

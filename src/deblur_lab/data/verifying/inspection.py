@@ -68,6 +68,7 @@ class MaskFacts:
         format: As Pillow calls it.
         values: Its different values, at most the `_MANY_VALUES` smallest of them.
         share: How much of it is not zero, 0..1.
+        between: How much of that has another value than most of it, 0..1; 0 for a mask of two values.
         digest: Of what is zero and what is not, and of the size, in hexadecimal.
     """
 
@@ -76,6 +77,7 @@ class MaskFacts:
     format: str
     values: tuple[int, ...]
     share: float
+    between: float
     digest: str
 
 
@@ -228,9 +230,17 @@ def inspect_mask(path: Path) -> tuple[MaskFacts, NDArray[np.uint8]]:
         levels = np.atleast_3d(np.asarray(image if has_one_channel else image.convert("RGB"))).max(axis=2)
     blurred = (levels != 0).astype(np.uint8)
     height, width = blurred.shape
-    values = tuple(int(value) for value in np.unique(levels)[:_MANY_VALUES])
+    values, counts = np.unique(levels, return_counts=True)
+    of_blurred = counts[values != 0]
+    between = 1 - float(of_blurred.max() / of_blurred.sum()) if len(of_blurred) else 0.0
     return MaskFacts(
-        path, (width, height), kind, values, float(np.count_nonzero(blurred) / blurred.size), _digest(blurred)
+        path=path,
+        size_px=(width, height),
+        format=kind,
+        values=tuple(int(value) for value in values[:_MANY_VALUES]),
+        share=float(np.count_nonzero(blurred) / blurred.size),
+        between=between,
+        digest=_digest(blurred),
     ), blurred
 
 

@@ -1,5 +1,6 @@
 """What names and counts show: splits, sequences, partners, and files that nobody asks for."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur_lab.data.layouts import DataFolder, Fault, FaultKind, Pair
-from deblur_lab.data.published_sets import ExpectedSet, ExpectedSplit
+from deblur_lab.data.published_sets import PUBLISHED, ExpectedSet, ExpectedSplit
 from deblur_lab.data.samples import Split
 from deblur_lab.data.verifying.findings import Finding
 from deblur_lab.images import quoted
@@ -75,6 +76,8 @@ def count_findings(
     found: list[Finding] = []
     there = {of_split.split: of_split for of_split in listed}
     for split, numbers in expected.splits.items():
+        if split in there and not there[split].pairs and there[split].faults:
+            continue  # what there is to say is said of it
         if split in there:
             found += _split_findings(there[split], expected, numbers)
         elif split in required:
@@ -94,6 +97,21 @@ def _split_findings(listed: Listed, expected: ExpectedSet, numbers: ExpectedSpli
     if count != numbers.pairs:
         yield Finding("pairs", f"{split} has {count} pairs", f"{numbers.pairs} pairs", split)
     sequences = sequences_of(listed, expected)
+    strangers = _strangers(listed, expected)
+    nameless = sequences.pop("", 0) if numbers.sequences is not None else 0
+    if nameless or strangers is not None:
+        count = nameless or len(listed.pairs)
+        what = f"{split} has {count} pairs whose names tell no {'sequence' if nameless else 'picture'} "
+        what += f"of {expected.title}" if expected.title else "of the dataset"
+        advice = ""
+        if strangers is not None:
+            other, example = strangers
+            what += f": they look like those of {PUBLISHED[other].title}; {quoted(example)}, say"
+            advice = f"give the folder of {expected.title}, or the data= of the other, as data={other}"
+        wanted = f"the names of {expected.title or 'the dataset'}"
+        yield Finding("sequences", what, wanted, split, advice=advice)
+        if not sequences or not nameless:
+            return
     if numbers.pairs_of:
         missing, strange = (
             sorted(first - second)
@@ -120,6 +138,22 @@ def _split_findings(listed: Listed, expected: ExpectedSet, numbers: ExpectedSpli
         yield Finding(
             "sequences", f"{split} has {len(sequences)} sequences", f"{numbers.sequences} sequences", split
         )
+
+
+def _strangers(listed: Listed, expected: ExpectedSet) -> tuple[str, Path] | None:
+    """The dataset that most pairs have names of, if it is another, and the first picture of those."""
+    if not expected.names:
+        return None
+    foreign: dict[str, list[Path]] = {}
+    for pair in listed.pairs:
+        if not re.search(expected.names, pair.name):
+            others = (name for name, other in PUBLISHED.items() if re.search(other.names, pair.name))
+            foreign.setdefault(next(others, ""), []).append(pair.blurry)
+    foreign.pop("", None)
+    most = max(foreign, key=lambda name: len(foreign[name]), default="")
+    if not most or 2 * len(foreign[most]) <= len(listed.pairs):
+        return None
+    return most, foreign[most][0]
 
 
 def sequence_findings(listed: Sequence[Listed], expected: ExpectedSet) -> list[Finding]:
@@ -180,8 +214,8 @@ def extra_findings(data: DataFolder, listed: Sequence[Listed], known: Collection
         known: Folders whose pictures belong to no pair and need not: the dataset's own others.
 
     Returns:
-        Faults where pairs lie in the folder or in others beside it below the dataset's own, as what was half
-        unpacked; else warnings.
+        Faults where pictures of pairs lie in the folder, or in one above it; else warnings, as crops that a
+        training script wrote beside the folders of pairs are in nobody's way.
     """
     used = {
         path
@@ -191,8 +225,7 @@ def extra_findings(data: DataFolder, listed: Sequence[Listed], known: Collection
         if path is not None
     }
     told = " ".join(line for of_split in listed for line in of_split.faults)
-    of_pairs = {folder for path in used for folder in path.parents if folder != data.path}
-    of_pairs = {folder for folder in of_pairs if folder.is_relative_to(data.path)}
+    of_pairs = {path.parent for path in used}
     found = []
     for folder, pictures in _pictures_below(data, data.path, known):
         extra = tuple(path for path in pictures if path not in used and not _is_told(path, told))
@@ -242,6 +275,8 @@ def expected_of_made_up(record: Mapping[str, Any], like: ExpectedSet) -> Expecte
             splits[split] = ExpectedSplit(record["pairs"][split], len(sequences) or None, sequences)
     return ExpectedSet(
         splits,
+        title=like.title,
+        names=like.names,
         sequence=like.sequence,
         sequences_apart=like.sequences_apart,
         blurred=like.blurred,

@@ -16,6 +16,8 @@ _DAMAGES = (("is empty (0 bytes)", "empty_file"), ("wrong checksum", "checksum")
 # How the squared gradient of a blurry picture is to its partner's: motion blur makes it a fraction.
 _SEEMS_SHARPER = 1.1
 _IS_SHARPER = 2.0
+# Of a mask's blurred pixels, so many may have other values than the rest before scores can tell.
+_STRAY_VALUES = 0.01
 # Two pictures of one thing correlate by far more than this when they are looked at from afar.
 SAME_THING = 0.3
 
@@ -90,7 +92,10 @@ def mask_findings(facts: Iterable[PairFacts], expected: ExpectedSet) -> Iterator
             )
         elif len(mask.values) > 2:
             values = ", ".join(map(str, mask.values[:5]))
-            yield Finding("mask_values", f"{name} has the values {values}, ...", "two values", split, files)
+            more = ", ..." if len(mask.values) > 5 else ""
+            told = f"{name} has the values {values}{more} ({mask.between:.2%} of what is not zero are strays)"
+            is_fault = mask.between > _STRAY_VALUES
+            yield Finding("mask_values", told, "two values", split, files, is_fault)
 
 
 def pair_findings(facts: Sequence[PairFacts]) -> Iterator[Finding]:

@@ -196,7 +196,10 @@ class Windows:
         if max(drift) - min(drift) > _DRIFT:
             reason = "light changes"
         elif min(half.explained for half in halves) < _EXPLAINED:
-            reason = "scene changes"
+            # No step is a cut: a motion too large to be followed over half of the window, or a dissolve.
+            half = len(seen) // 2
+            follows = self._follows(seen[: half + 1]) and self._follows(seen[half:])
+            reason = "too much motion" if follows else "scene changes"
         elif motion_px < choice.min_motion_px:
             reason = "still"
         elif any(change < repeated for change in changes):
@@ -212,6 +215,19 @@ class Windows:
         if slot is not None:
             self._served.add(slot)
         return Window(tuple(one.frame for one in seen), motion_px, step_px)
+
+    def _follows(self, seen: list[_Seen]) -> bool:
+        """Whether the last of some frames shows what the first does, as followed from each to the next."""
+        last = seen[-1].gray
+        places = np.indices(last.shape, np.float32)
+        rows, columns = places[0], places[1]
+        for earlier, later in zip(seen[-2::-1], seen[:0:-1], strict=True):
+            flow = self._flow.calc(later.gray, earlier.gray, None)
+            here = cv2.remap(flow, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            rows, columns = rows + here[..., 1], columns + here[..., 0]
+        if _in_view(rows, columns).mean() <= _IN_VIEW:
+            return True  # all has moved out of view, and no step of that was a cut
+        return _explained(_left(seen[0].gray, last, rows, columns), last) >= _EXPLAINED
 
     def _advance(self, stride: int) -> None:
         """Let go of what the next window does not have, and say how long it is."""
@@ -234,18 +250,33 @@ class Windows:
         flow = self._flow.calc(later, earlier, None)
         rows, columns = np.indices(later.shape, np.float32)
         rows, columns = rows + flow[..., 1], columns + flow[..., 0]
-        moved = cv2.remap(earlier, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        left = later.astype(np.float32) - moved
-        # What has come into view is not compared, unless it is nearly all.
-        inside = (rows >= 0) & (columns >= 0) & (rows < len(rows)) & (columns < rows.shape[1])
-        if inside.mean() > _IN_VIEW:
-            left = left[inside]
+        left = _left(earlier, later, rows, columns)
         return Step(
             motion_px=float(np.percentile(np.hypot(flow[..., 0], flow[..., 1]), _PERCENTILE)) * scale,
-            explained=1 - float(left.var()) / (float(later.var()) + _FLOOR),
+            explained=_explained(left, later),
             brighter=float(left.mean()),
             change=float(np.abs(later.astype(np.float32) - earlier).mean()),
         )
+
+
+def _left(
+    earlier: NDArray[np.uint8], later: NDArray[np.uint8], rows: NDArray[Any], columns: NDArray[Any]
+) -> NDArray[np.float32]:
+    """What differs between a picture and an earlier one of which each pixel was at these places."""
+    moved = cv2.remap(earlier, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    left = later.astype(np.float32) - moved
+    # What has come into view is not compared, unless it is nearly all.
+    inside = _in_view(rows, columns)
+    return left[inside] if inside.mean() > _IN_VIEW else left
+
+
+def _in_view(rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray((rows >= 0) & (columns >= 0) & (rows < len(rows)) & (columns < rows.shape[1]))
+
+
+def _explained(left: NDArray[np.float32], later: NDArray[np.uint8]) -> float:
+    """See `Step`."""
+    return 1 - float(left.var()) / (float(later.var()) + _FLOOR)
 
 
 def _small(picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
