@@ -40,7 +40,9 @@ def in_order(jobs: Sequence[Callable[[], Result]], workers: int, *, killed: str)
         return
     with _processes(workers, len(jobs), killed) as pool:
         chunk = min(max(len(jobs) // (4 * workers), 1), _LARGEST_CHUNK)
-        yield from pool.map(_called, jobs, chunksize=chunk)
+        with _held_back():
+            results = pool.map(_called, jobs, chunksize=chunk)
+        yield from results
 
 
 def as_done(jobs: Sequence[Callable[[], Result]], workers: int, *, killed: str) -> Iterator[Result]:
@@ -60,7 +62,8 @@ def as_done(jobs: Sequence[Callable[[], Result]], workers: int, *, killed: str) 
         yield from map(_called, jobs)
         return
     with _processes(workers, len(jobs), killed) as pool:
-        waiting: list[Future[Result]] = [pool.submit(job) for job in jobs]
+        with _held_back():
+            waiting: list[Future[Result]] = [pool.submit(job) for job in jobs]
         for future in as_completed(waiting):
             yield future.result()
 
@@ -85,14 +88,36 @@ def _processes(workers: int, jobs: int, killed: str) -> Iterator[ProcessPoolExec
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM waiting while processes are started.
+
+    A process that is started has them held back as well, until `_start` says that it ignores them: sent to
+    the whole group before that, they would break the pool.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _called(job: Callable[[], Result]) -> Result:
     return job()
 
 
 def _start() -> None:
     """Leave Ctrl-C and SIGTERM to the first process, and end when it ends, even if it is killed."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
