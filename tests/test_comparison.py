@@ -1,5 +1,6 @@
 """Runs are compared by what they differ in; means and spreads are over seeds; a paper's rows stay apart."""
 
+import html
 import json
 import re
 import statistics
@@ -18,6 +19,7 @@ from deblur_lab.report_tables import (
     finding_tables,
     protocol_lines,
     published_table,
+    remarks,
     score_table,
     threshold_points,
 )
@@ -168,9 +170,78 @@ def test_many_settings_share_a_column_and_names_are_told_apart(tmp_path):
         write_run(tmp_path / f"run{number}", 0, settings, result(20.0))
     (table,) = compare(find_runs(tmp_path))
     text = comparison_table(table)
-    assert text.heading[0] == "settings"
-    assert text.rows[1][0] == "x=1, loss.x=1, optimizer.x=1, scheduler.x=1, more.x=1"
+    assert (text.heading[0], text.heading[4], text.heading[-1]) == ("run", "PSNR (dB)", "settings")
+    assert [row[0] for row in text.rows] == ["blurry input", "run1", "run2"]
+    assert text.rows[1][-1] == "x=1, loss.x=1, optimizer.x=1, scheduler.x=1, more.x=1"
     assert table.title == "runs on synthetic (made up)"
+
+
+def test_settings_behind_the_scores_are_those_that_a_row_has(tmp_path):
+    for number in (1, 2):
+        settings = {name: {"x": number} for name in ("net", "loss", "optimizer", "scheduler", "more")}
+        if number == 2:
+            del settings["more"]
+        write_run(tmp_path / f"run{number}", 0, settings, result(20.0))
+    write_evaluation(tmp_path / "theirs", result(21.0), restored_by="/theirs")
+    (table,) = compare(find_runs(tmp_path))
+    rows = [row[-1] for row in comparison_table(table).rows]
+    assert rows[0] == rows[3] == "-"
+    assert rows[2] == "x=2, loss.x=2, optimizer.x=2, scheduler.x=2"
+
+
+def test_the_blurry_input_is_told_where_rows_differ_in_data_and_not_in_pictures(tmp_path):
+    for number, blurry in enumerate([20.0, 20.0, 25.0]):
+        write_run(tmp_path / str(number), 0, {}, result(30.0, blurry_scores={"psnr_db": blurry}))
+        path = tmp_path / str(number) / "config.yaml"
+        path.write_text(f"data: {{patch_size: {32 * (1 + number)}}}\n", encoding="utf-8")
+    runs = find_runs(tmp_path)
+    same, other = compare(runs[:2]), compare(runs)
+    assert same[0].blurry["psnr_db"] == Spread(20.0, None, 1)
+    assert other[0].blurry == {}
+
+
+def test_where_the_same_pictures_lie_makes_no_other_row(tmp_path):
+    for number, blurry in enumerate([20.0, 20.0, 25.0]):
+        one = result(30.0 + number, blurry_scores={"psnr_db": blurry, "ssim": 0.8})
+        write_run(tmp_path / str(number), number, {}, one)
+        path = tmp_path / str(number) / "config.yaml"
+        path.write_text(f"seed: {number}\ndata: {{root: /data/{number}}}\n", encoding="utf-8")
+    runs = find_runs(tmp_path)
+    (table,) = compare(runs[:2])
+    assert (table.settings, len(table.rows)) == ((), 1)
+    assert "The runs' root differ, and the test pictures are the same." in table.origin
+    (table,) = compare(runs)  # other pictures are other data
+    assert (table.settings, len(table.rows)) == (("data.root",), 3)
+
+
+def test_a_copy_of_another_size_than_published_is_marked_and_stands_apart(tmp_path):
+    small = result(30.0, **GOPRO, published_images=1111)
+    for seed in (0, 1):
+        write_run(tmp_path / f"run{seed}", seed, {"x": 1}, small, "m2aenet/table3")
+    write_evaluation(tmp_path / "theirs", small, restored_by="/theirs")
+    write_evaluation(tmp_path / "full", result(31.0, **{**GOPRO, "images": 1111}, published_images=1111))
+    runs = find_runs(tmp_path)
+    (table,) = compare(runs)
+    assert table.title == "m2aenet/table3 on gopro, 3 of 1111 images"
+    assert {row.protocol for row in table.rows} == {"gopro, TLC off, 3 of 1111 images"}
+    assert published_table(table).title.endswith(": whole test splits, not comparable with the part above")
+    told = "3 of GoPro's 1111 test pairs: no published number is comparable; "
+    for text in (markdown(runs, [table]), html.unescape(page(runs, [table], 0))):
+        assert text.count(told) == 3
+        assert "1111 of 1111" not in text
+
+
+def test_the_parts_of_a_protocol_are_told_once_or_unfold(tmp_path):
+    protocol = {"name": "gopro", "description": "as it is", "psnr": "of levels"}
+    for name in ("a", "b"):
+        write_evaluation(tmp_path / name, result(30.0, dataset="gopro", protocol=protocol), checkpoint="x")
+    runs = find_runs(tmp_path)
+    assert markdown(runs, []).count("PSNR: of levels") == 1
+    assert markdown(runs, []).count("Protocol gopro: as it is") == 2
+    folded = (
+        "<details class=note><summary>Protocol gopro: as it is</summary><p class=note>PSNR: of levels</p>"
+    )
+    assert page(runs, [], 0).count(f"{folded}</details>") == 2
 
 
 def test_other_experiments_are_not_put_side_by_side(tmp_path):
@@ -203,10 +274,10 @@ def test_evaluations_have_rows_where_their_pictures_are_the_same(tmp_path):
     (table,) = compare(find_runs(tmp_path))
     assert table.title == "runs on gopro"
     text = comparison_table(table)
-    assert text.heading[:5] == ("evaluated", "trained on", "protocol", "seeds", "PSNR (dB)")
+    assert text.heading[:5] == ("run", "trained on", "protocol", "seeds", "PSNR (dB)")
     assert [list(row[:5]) for row in text.rows] == [
         ["blurry input", "-", "gopro", "", "20.000"],
-        ["training", "GoPro", "gopro, TLC off", "2 (0, 1)", "30.500 ± 0.707"],
+        ["run0, run1", "GoPro", "gopro, TLC off", "2 (0, 1)", "30.500 ± 0.707"],
         ["nafnet: weights/nafnet.pth", "gopro", "gopro, TLC on", "", "32.500"],
         ["theirs: pictures in /pictures/theirs", "not told", "gopro", "", "31.000"],
     ]
@@ -244,7 +315,7 @@ def test_another_protocol_than_the_datasets_own_is_told_beside_its_numbers(tmp_p
     for name in ("a", "b"):
         write_evaluation(tmp_path / name, one, checkpoint="x.ckpt")
     own = result(30.0, **GOPRO, own_protocol="gopro")  # chosen by name
-    assert not any("its own" in line for line in protocol_lines(own))
+    assert not any("its own" in line for line in remarks(own))
     runs = find_runs(tmp_path)
     (table,) = compare(runs)
     assert {row.protocol for row in table.rows} == {"local, TLC off, not gopro, its own"}
@@ -267,8 +338,8 @@ def test_every_row_of_scores_says_what_it_was_trained_on_and_by_what_it_was_scor
             seen += len(rows)
     # Across runs: the input, two variants, an evaluation; four of the paper; two scores of each run.
     assert seen == 4 + 4 + 2 * len(runs)
-    html = page(runs, tables, 0)
-    assert html.count("<th>trained on</th><th>protocol</th>") == 2 + len(runs)
+    shown = page(runs, tables, 0)
+    assert shown.count("<th>trained on</th><th>protocol</th>") == 2 + len(runs)
 
 
 def test_evaluations_alone_have_a_table_where_several_fit(tmp_path):
@@ -333,6 +404,8 @@ def test_a_protocol_is_told_with_its_parts_and_what_did_not_go_by_it():
         "alignment: ECC",
         "quantisation: 8 bit",
         "test-time local converter: as the network",
+    ]
+    assert remarks(one) == [
         "2 of 5 restored images could not be aligned: scored as they are",
         "Masks: masks_lmd",
     ]

@@ -65,6 +65,25 @@ def test_a_protocol_that_is_the_datasets_own_is_not_called_another(capsys):
         assert word not in said
 
 
+def test_a_copy_that_is_not_the_published_one_is_told(capsys):
+    tell = {"dataset": "gopro", "published_images": 1111}
+    told = ": no published number is comparable; python -m deblur_lab.data.verify tells more\n"
+    for more, line in (
+        ({}, "3 of GoPro's 1111 test pairs"),
+        ({"missing": 2}, "5 of GoPro's 1111 test pairs"),
+        ({"images": 1112}, "1112 test pairs, where GoPro has 1111"),
+        ({"images": 1111, "names_like": "hide"}, "the pairs have names of HIDE, not of GoPro"),
+        ({"images": 1100, "missing": 11}, None),
+        ({"images": 1111, "names_like": None}, None),
+        ({"published_images": None}, None),
+    ):
+        print_scores([result(**tell | more)])
+        said = capsys.readouterr().out
+        assert said.count("published") == (line is not None)
+        if line is not None:
+            assert f"\n{line}{told}" in said
+
+
 def test_all_definitions_side_by_side(capsys):
     one = {"title": "PSNR of Y", "used_by": "BasicSR", "blurry": 25.0, "restored": 27.514, "digits": 2}
     one |= {"left_out": 0, "unavailable": None}

@@ -23,7 +23,8 @@ _NOT_COMPARED = (
 # The task and the loss follow from the net where they differ with it.
 _FOLLOW_THE_NET = ("model._target_", "model.loss._target_")
 _GROUPS = ("model.net.", "model.", "data.", "trainer.")
-_UNSET = "not set"
+UNSET = "not set"
+"""The value of a setting that a run does not have."""
 # Scores of the same pictures, computed on two machines, differ by less.
 _AGREEING = 0.005
 # A run, and its result on one dataset.
@@ -114,6 +115,7 @@ class Row:
         trained_on: the training sets, as `training_sets` has them.
         protocol: that they were scored by, as `scored_by` has it.
         evaluated: what an evaluation scored; empty for runs.
+        names: of the runs.
     """
 
     settings: tuple[str, ...]
@@ -123,6 +125,7 @@ class Row:
     trained_on: str
     protocol: str
     evaluated: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class Comparison:
         protocol: that the blurry input was scored by, and of a part of a test split how large it is.
         origin: what must stand beside the numbers for them to mean anything.
         made_up: whether the scores are of made-up data.
+        partial: whether they are of another number of pictures than the test split has.
         published: what the paper printed, if the experiments say so.
     """
 
@@ -149,6 +153,7 @@ class Comparison:
     protocol: str
     origin: str
     made_up: bool
+    partial: bool = False
     published: Sequence[PublishedRow] = field(default_factory=tuple)
 
     @property
@@ -189,7 +194,7 @@ def scored_by(result: Mapping[str, Any]) -> str:
     parts = [name, *([] if on is None else [f"TLC {'on' if on else 'off'}"])]
     if own_protocol(result):
         parts.append(f"not {own_protocol(result)}, its own")
-    if _missing(result):
+    if is_partial(result):
         parts.append(images_of(result))
     return ", ".join(parts)
 
@@ -199,9 +204,21 @@ def images_of(result: Mapping[str, Any]) -> str:
 
     >>> images_of({"images": 5}), images_of({"images": 3, "missing": 2})
     ('5 images', '3 of 5 images')
+    >>> images_of({"images": 6, "published_images": 1111})
+    '6 of 1111 images'
     """
-    missing, images = _missing(result), result["images"]
-    return f"{images} of {images + missing} images" if missing else f"{images} images"
+    images, published = result["images"], result.get("published_images") or 0
+    there = images + _missing(result)
+    if 0 < published < there:
+        return f"{images} (published: {published}) images"
+    whole = max(there, published)
+    return f"{images} of {whole} images" if images < whole else f"{images} images"
+
+
+def is_partial(result: Mapping[str, Any]) -> bool:
+    """Whether a result is of another number of images than its dataset's test split has."""
+    published = result.get("published_images")
+    return _missing(result) > 0 or published not in (None, result["images"])
 
 
 def own_protocol(result: Mapping[str, Any]) -> str | None:
@@ -229,7 +246,7 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     for run in runs:
         for result in run.scores["results"]:
             # Means over a part of a split are comparable with none over all of it.
-            part = _missing(result)
+            part = images_of(result) if is_partial(result) else ""
             same = (dataset_of(result), result["split"], result["protocol"]["name"], part)
             if run.evaluated:
                 evaluations.setdefault(same, []).append((run, result))
@@ -272,19 +289,21 @@ def _by_pictures(evaluations: Sequence[_Scored]) -> list[list[_Scored]]:
 def _compared(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> Comparison:
     """A table of runs, and of evaluations beside them; one of both may be empty."""
     every = [*members, *evaluations]
-    settings = differing([run.settings for run, _ in members])
+    settings, roots = _compared_settings(members)
     names = dict.fromkeys([*MEASURES, *(name for _, result in every for name in result["scores"])])
     columns = tuple(
         name for name in names if any(measure_of(name).of(result) is not None for _, result in every)
     )
     rows: dict[tuple[tuple[str, ...], str], list[_Scored]] = {}
     for run, result in members:
-        values = tuple(typed(run.settings.get(key, _UNSET)) for key in settings)
+        values = tuple(typed(run.settings.get(key, UNSET)) for key in settings)
         rows.setdefault((values, training_sets(run)), []).append((run, result))
+    # Rows may differ in their data, such as in the patch size, and be scored on the same pictures.
+    other_data = any(key.startswith("data.") for key in settings) and len(_by_pictures(every)) > 1
     experiments = members[0][0].experiments if members else ()
     of = "evaluations" if not members else ", ".join(experiments) or "runs"
     first = every[0][1]
-    part = f", {images_of(first)}" if _missing(first) else ""
+    part = f", {images_of(first)}" if is_partial(first) else ""
     return Comparison(
         f"{of} on {dataset_of(first)}{part}",
         settings,
@@ -298,12 +317,13 @@ def _compared(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> Com
                     {name: _over_seeds(name, alike) for name in columns},
                     trained_on,
                     _together(scored_by(result) for _, result in alike),
+                    names=tuple(run.name for run, _ in alike),
                 )
                 for (values, trained_on), alike in rows.items()
             ),
             *(
                 Row(
-                    ("",) * len(settings),
+                    ("-",) * len(settings),
                     (),
                     1,
                     {name: _spread_of(name, [result]) for name in columns},
@@ -314,12 +334,26 @@ def _compared(members: Sequence[_Scored], evaluations: Sequence[_Scored]) -> Com
                 for run, result in evaluations
             ),
         ],
-        {} if any(key.startswith("data.") for key in settings) else _blurry(every, columns),
+        {} if other_data else _blurry(every, columns),
         f"{first['protocol']['name']}{part}",
-        _origin(members, evaluations),
+        _origin(members, evaluations) + roots,
         is_made_up(first),
+        is_partial(first),
         tuple(row for name in experiments for row in published(name)),
     )
+
+
+def _compared_settings(members: Sequence[_Scored]) -> tuple[tuple[str, ...], str]:
+    """What runs differ in; and what there is to say of folders of data, which are places and no settings.
+
+    They stay where runs were scored on different pictures, as those are then of different data.
+    """
+    found = differing([run.settings for run, _ in members])
+    roots = [key for key in found if in_its_stage(key).startswith("data.") and key.endswith("root")]
+    if not roots or len(_by_pictures(members)) > 1:
+        return found, ""
+    told = f" The runs' {_together(map(shortened, roots))} differ, and the test pictures are the same."
+    return tuple(key for key in found if key not in roots), told
 
 
 def _counted(count: int, what: str) -> str:
@@ -367,7 +401,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         key
         for key in keys
         if not any(f"{in_its_stage(key)}.".startswith(f"{other}.") for other in _NOT_COMPARED)
-        if len({typed(one.get(key, _UNSET)) for one in settings}) > 1
+        if len({typed(one.get(key, UNSET)) for one in settings}) > 1
     ]
     classes = [key.removesuffix("_target_") for key in found if key.endswith("._target_")]
     found = [

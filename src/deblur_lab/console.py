@@ -10,6 +10,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from deblur_lab.data.published_sets import PUBLISHED
+
 # Highlighting would colour every number of a path.
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -98,8 +100,32 @@ def _print_what_lacks(result: Mapping[str, Any]) -> None:
             f"{missing} of {images + missing} images are missing (subset=true): these are not the scores of "
             "the test split"
         )
+    for line in unlike_published(result):
+        say(line)
     if result.get("made_up") and result.get("layout") is not None:  # synthetic scenes claim nothing else
         say(f"the pictures are made up: these scores are none of {result['dataset']}'s")
+
+
+def unlike_published(result: Mapping[str, Any]) -> list[str]:
+    """What shows that the test split of a result is not the one that published numbers are of, by the line.
+
+    >>> unlike_published({"dataset": "gopro", "images": 6, "published_images": 1111})[0].partition(";")[0]
+    "6 of GoPro's 1111 test pairs: no published number is comparable"
+    """
+    known = PUBLISHED.get(result["dataset"])
+    if known is None:
+        return []
+    lines = []
+    pairs, published = result["images"] + (result.get("missing") or 0), result.get("published_images")
+    if published is not None and pairs < published:
+        lines.append(f"{pairs} of {known.title}'s {published} test pairs")
+    elif published is not None and pairs > published:
+        lines.append(f"{pairs} test pairs, where {known.title} has {published}")
+    other = PUBLISHED.get(result.get("names_like") or "")
+    if other is not None:
+        lines.append(f"the pairs have names of {other.title}, not of {known.title}")
+    more = "no published number is comparable; python -m deblur_lab.data.verify tells more"
+    return [f"{line}: {more}" for line in lines]
 
 
 def _print_findings(result: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from deblur_lab.report_tables import (
     origin,
     protocol_lines,
     published_table,
+    remarks,
     score_table,
     stage_table,
     threshold_points,
@@ -82,7 +84,7 @@ def _section(run: Run, result: Mapping[str, Any], pictures: int) -> str:
         f"<section><h2>{html.escape(run.name)} <small>on {html.escape(dataset_of(result))}</small></h2>"
         f"{_table(score_table(run, result), 'gains')}"
         f"{''.join(_table(table) for table in finding_tables(result))}"
-        f"{''.join(f'<p class=note>{html.escape(line)}</p>' for line in protocol_lines(result))}"
+        f"{_protocol(result)}{_notes(remarks(result))}"
         f"<p class=note>{html.escape(origin(run, result))}.</p>"
         f"<div class=curves>{''.join(curves)}{_thresholds(result)}</div>"
         f"{''.join(_figure(path) for path in shown)}"
@@ -95,12 +97,24 @@ def _section(run: Run, result: Mapping[str, Any], pictures: int) -> str:
     )
 
 
+def _protocol(result: Mapping[str, Any]) -> str:
+    """The protocol's name and description; its parts, which many results share, unfold."""
+    first, *parts = protocol_lines(result)
+    if not parts:
+        return _notes([first])
+    return f"<details class=note><summary>{html.escape(first)}</summary>{_notes(parts)}</details>"
+
+
+def _notes(lines: Sequence[str]) -> str:
+    return "".join(f"<p class=note>{html.escape(line)}</p>" for line in lines)
+
+
 def _table(table: Table, kind: str = "") -> str:
     def cell(at: int, column: int, text: str) -> str:
-        tag = "th" if column < table.words else "td"
+        tag = "th" if table.is_word(column) else "td"
         inside = html.escape(text)
-        if at < 0:  # long names of settings break there
-            inside = inside.replace("_", "_<wbr>").replace(".", ".<wbr>")
+        if at < 0 or (tag == "th" and kind != "gains"):  # long names of settings and paths break there
+            inside = re.sub(r"[_./]", r"\g<0><wbr>", inside)
         mean, plus_minus, deviation = inside.partition(" ± ")
         inside = f"<b>{mean}</b>" if (at, column) in table.bold else mean
         if plus_minus:
@@ -170,7 +184,9 @@ th, td {
   padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); font-weight: 400;
 }
 th { text-align: left; } thead th, thead td { color: var(--soft); font-size: .9rem; vertical-align: bottom; }
-tbody th, tbody td { white-space: nowrap; vertical-align: top; } td small { font-size: .85rem; }
+tbody th, tbody td { vertical-align: top; } tbody td { white-space: nowrap; } td small { font-size: .85rem; }
+tbody th { max-width: 18rem; overflow-wrap: break-word; } tbody th:first-child { min-width: 6rem; }
+@media (max-width: 700px) { tbody th { min-width: 5rem; } tbody th:last-child { min-width: 12rem; } }
 .gains td:last-child { font-weight: 600; } .wide { overflow-x: auto; margin: .8rem 0; }
 .published { border-left: 3px solid var(--line); padding-left: 1rem; margin: 1.2rem 0; }
 .published, .published th, .published td { color: var(--soft); } .published p { margin: 0; font-weight: 600; }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deblur_lab.comparison import (
+    UNSET,
     Comparison,
     Row,
     Spread,
@@ -14,15 +15,15 @@ from deblur_lab.comparison import (
     scored_by,
     training_sets,
 )
-from deblur_lab.console import SCORE_TITLES
+from deblur_lab.console import SCORE_TITLES, unlike_published
 from deblur_lab.finished_runs import Run
 from deblur_lab.published_scores import NOT_TOLD, NUMBERS, PublishedRow
 from deblur_lab.stage_table import BRIEF, brief_cells
 
 # Of more settings than these, a table has one column for all.
 _SETTING_COLUMNS = 4
-# What stands in a column of evaluations for a row of runs.
-_TRAINING = "training"
+# Of more runs in a row than these, not all are named.
+_NAMES = 2
 _BLUR = {
     "precision": "precision",
     "recall": "recall",
@@ -50,6 +51,7 @@ class Table:
         heading: of the columns.
         rows: as long as the heading.
         words: how many columns, from the left, hold words; the others hold numbers.
+        words_behind: how many columns, from the right, hold words as well.
         title: what stands above; may be empty.
         bold: (row, column) of the cells that stand out.
     """
@@ -59,6 +61,11 @@ class Table:
     words: int = 1
     title: str = ""
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    words_behind: int = 0
+
+    def is_word(self, column: int) -> bool:
+        """Whether a column holds words."""
+        return column < self.words or column >= len(self.heading) - self.words_behind
 
 
 def score_table(run: Run, result: Mapping[str, Any]) -> Table:
@@ -106,10 +113,15 @@ def threshold_points(result: Mapping[str, Any]) -> list[tuple[float, float, str]
 
 
 def protocol_lines(result: Mapping[str, Any]) -> list[str]:
-    """What the protocol of a result is, a line for each part that is told, and what did not go by it."""
+    """What the protocol of a result is, a line for each part that is told: its name is in the first."""
     protocol = result["protocol"]
     lines = [f"Protocol {protocol['name']}: {protocol['description']}"]
-    lines += [f"{title}: {protocol[key]}" for key, title in _PARTS.items() if protocol.get(key)]
+    return lines + [f"{title}: {protocol[key]}" for key, title in _PARTS.items() if protocol.get(key)]
+
+
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """What of a result did not go by the protocol, or keeps it from being compared, by the line."""
+    lines = unlike_published(result)
     own = own_protocol(result)
     if own:
         lines.append(f"The dataset has its own protocol, {own}: these are not the numbers of its tables")
@@ -147,12 +159,16 @@ def origin(run: Run, result: Mapping[str, Any]) -> str:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Runs side by side, the scores of their input above them, and the best in bold."""
+    """Runs side by side, the scores of their input above them, and the best in bold.
+
+    Many settings stand behind the scores, in one column.
+    """
     columns, headings = comparison.columns, comparison.headings
     few = len(headings) <= _SETTING_COLUMNS
-    evaluations = any(row.evaluated for row in comparison.rows)
-    own = (*(("evaluated",) if evaluations else ()), *(headings if few else ("settings",)))
+    named = not few or any(row.evaluated for row in comparison.rows)
+    own = (*(("run",) if named else ()), *(headings if few else ()))
     heading = (*own, "trained on", "protocol", "seeds")
+    behind = () if few else ("settings",)
     above = []
     if any(comparison.blurry.values()):
         cells = [_measured(comparison.blurry[name], name) for name in columns]
@@ -160,15 +176,16 @@ def comparison_table(comparison: Comparison) -> Table:
         if own:
             words[len(own)] = "-"
         words[len(own) + 1] = comparison.protocol
-        above.append([*words, *cells])
+        above.append([*words, *cells, *("-" for _ in behind)])
     rows = [
         [
-            *([row.evaluated or _TRAINING] if evaluations else []),
-            *(row.settings if few else [_joined(headings, row)]),
+            *([row.evaluated or _named(row.names)] if named else []),
+            *(row.settings if few else []),
             row.trained_on,
             row.protocol,
             _seeds(row),
             *(_measured(row.cells[name], name, len(row.seeds)) for name in columns),
+            *([] if few else [_joined(headings, row)]),
         ]
         for row in comparison.rows
     ]
@@ -179,7 +196,14 @@ def comparison_table(comparison: Comparison) -> Table:
         if comparison.is_best(row, name)
     }
     titles = (measure_of(name).title for name in columns)
-    return Table((*heading, *titles), above + rows, len(heading), comparison.title, frozenset(bold))
+    return Table(
+        (*heading, *titles, *behind),
+        above + rows,
+        len(heading),
+        comparison.title,
+        frozenset(bold),
+        len(behind),
+    )
 
 
 def published_table(comparison: Comparison) -> Table | None:
@@ -187,11 +211,11 @@ def published_table(comparison: Comparison) -> Table | None:
     if not comparison.published:
         return None
     datasets = ", ".join(dict.fromkeys(row.dataset for row in comparison.published))
-    apart = (
-        ": real pictures, not comparable with the made-up ones above"
-        if comparison.made_up
-        else ", not comparable with the rows above where data differ"
-    )
+    apart = ", not comparable with the rows above where data differ"
+    if comparison.partial:
+        apart = ": whole test splits, not comparable with the part above"
+    if comparison.made_up:
+        apart = ": real pictures, not comparable with the made-up ones above"
     return printed_table(comparison.published, f"published, {datasets}{apart}")
 
 
@@ -246,7 +270,16 @@ def _seeds(row: Row) -> str:
 
 
 def _joined(headings: Sequence[str], row: Row) -> str:
-    return ", ".join(f"{name}={value}" for name, value in zip(headings, row.settings, strict=True))
+    """The settings that a row has, as they are typed; none of an evaluation."""
+    if row.evaluated:
+        return "-"
+    pairs = zip(headings, row.settings, strict=True)
+    return ", ".join(f"{name}={value}" for name, value in pairs if value != UNSET)
+
+
+def _named(runs: Sequence[str]) -> str:
+    more = f" and {len(runs) - _NAMES} more" if len(runs) > _NAMES else ""
+    return ", ".join(runs[:_NAMES]) + more
 
 
 def _measured(cell: Spread | None, column: str, seeds: int = 0) -> str:

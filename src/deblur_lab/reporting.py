@@ -19,11 +19,14 @@ from deblur_lab.report_tables import (
     origin,
     protocol_lines,
     published_table,
+    remarks,
     score_table,
     stage_table,
     threshold_points,
 )
 from deblur_lab.writing import replacing
+
+_NAMED = 10
 
 
 def report(config: DictConfig) -> None:
@@ -50,6 +53,8 @@ def report(config: DictConfig) -> None:
         with replacing(folder / name) as file:
             file.write(text)
     say(f"{len(runs)} run(s) in {folder / 'report.html'} and {folder / 'report.md'}")
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    say(f"from {root}: {', '.join(run.name for run in runs[:_NAMED])}{more}")
 
 
 def _require_whole(run: Run) -> None:
@@ -72,6 +77,7 @@ def markdown(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
         if printed is not None:
             lines += ["---", "", f"**{printed.title}**", "", *table_lines(printed), ""]
     lines += ["# Runs", ""]
+    told: set[tuple[str, ...]] = set()
     for run in runs:
         for result in run.scores["results"]:
             lines += [
@@ -82,8 +88,11 @@ def markdown(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
             ]
             for table in finding_tables(result):
                 lines += [*table_lines(table), ""]
-            for line in protocol_lines(result):
+            protocol = tuple(protocol_lines(result))
+            # Its parts once: many results share them.
+            for line in [*(protocol[:1] if protocol in told else protocol), *remarks(result)]:
                 lines += [line, ""]
+            told.add(protocol)
             lines += [f"{origin(run, result)}.", ""]
         stages = stage_table(run)
         if stages is not None:
@@ -93,7 +102,7 @@ def markdown(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
 
 def table_lines(table: Table) -> list[str]:
     """A table as Markdown, without its title."""
-    rules = ["---" if column < table.words else "---:" for column in range(len(table.heading))]
+    rules = ["---" if table.is_word(column) else "---:" for column in range(len(table.heading))]
     rows = [
         [f"**{cell}**" if (at, column) in table.bold else cell for column, cell in enumerate(row)]
         for at, row in enumerate(table.rows)

@@ -59,7 +59,9 @@ def restored_folder(
             )
         more.append({"missing": len(matched.missing), "jpegs": jpegs})
         found.append(matched)
-    refuse(faults)
+    if any(matched.files for matched in found):
+        refuse(faults)
+    refuse(faults, advice="")  # where no picture was found, files are not to blame
     if not any(matched.missing for matched in found):
         return GivenPictures([matched.files for matched in found]), datamodule, more
     parts: list[Source] = []
@@ -82,10 +84,16 @@ def _missing(matched: Matched, scenes: SceneSet, place: Path, *, subset: bool) -
     """That pictures of a dataset are missing from a folder, in one line."""
     names = listed([scenes.name(index) for index in matched.missing])
     few = f"{len(matched.missing)} of {len(scenes)} test pictures are not in input={quoted(place)}: {names}"
-    others = [path.name for path in matched.extra if path not in matched.sharp]
-    there = f" (it has {quoted(others[0])}, say)" if others else ""
+    others = [path for path in matched.extra if path not in matched.sharp]
+    there = f" (it has {quoted(others[0].name)}, say)" if others else ""
+    sharp = ""
     if matched.sharp:
-        there += f"; {len(matched.sharp)} files are called sharp pictures ({_below(matched.sharp[0], place)})"
+        sharp = f"; {len(matched.sharp)} files are called sharp pictures ({_below(matched.sharp[0], place)})"
+    if len(matched.missing) == len(scenes):  # then names are the matter, and no part of the pictures is there
+        if others:
+            there = f"; expected {quoted(scenes.name(0))}, found {quoted(_below(others[0], place))}{sharp}"
+        return f"{few}{there or sharp}; none can be scored"
+    there += sharp
     if subset:
         return f"{few}{there}; none is left to score"
     return f"{few}{there}; name them as the dataset does, or score the others alone by subset=true"

@@ -2,7 +2,9 @@
 
 import json
 import platform
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from deblur_lab.data.layouts.realblur import TOP_FOLDERS
+from deblur_lab.data.synthesize import Settings, synthesize
 from deblur_lab.images import read_rgb, write_png
 from deblur_lab.metrics import DEFINITIONS
 from deblur_lab.models import NAFNet
@@ -46,6 +49,7 @@ def test_scores_of_the_last_checkpoint_are_those_of_the_run(tmp_path, datasets, 
     assert json.loads((trained / "run" / "scores.json").read_text())["trained_on"] == about["trained_on"]
     (result,) = results_of(folder)
     assert (result["made_up"], result["masks"], result["alignment_failures"]) == (True, "masks", None)
+    assert (result["published_images"], result["names_like"]) == (None, None)
     assert result["protocol"]["alignment"] == "none"
     for told in ("protocol local: ", "  PSNR: ", "  SSIM: ", "  alignment: none", "  quantisation: clamped"):
         assert told in said.stdout
@@ -252,6 +256,39 @@ def test_all_that_is_wrong_with_restored_pictures_is_told_at_once(tmp_path, give
     assert not (tmp_path / "scores").exists()
 
 
+def test_where_no_name_fits_one_that_is_expected_stands_beside_one_that_is_there(tmp_path, given):
+    for number, path in enumerate(sorted((tmp_path / "restored").iterdir())):
+        path.rename(path.with_name(f"x{number}y.png"))
+    told = given().failed(3, more_lines=1).splitlines()
+    assert told[0] == "1 problem(s) with the pictures:"
+    assert "3 of 3 test pictures are not in input=restored: " in told[1]
+    assert told[1].endswith("; expected GOPR0376_11_00/000001, found x0y.png; none can be scored")
+    assert given("subset=true").failed(3, more_lines=1).splitlines() == told
+
+
+@pytest.mark.parametrize("data", ["gopro", "realblur_j"])
+def test_a_copy_that_is_not_whole_and_all_of_which_counts_as_blurred(tmp_path, datasets, trained, data):
+    """As a real one: nothing says that it is made up."""
+    if data == "gopro":
+        root = Path(shutil.copytree(datasets / "GoPro", tmp_path / "data"))
+    else:
+        root = tmp_path / "data"
+        synthesize(Settings(root, data, None, 1, 3, (80, 64), num_workers=0))
+    for record in root.rglob("synthetic.json"):
+        record.unlink()
+    checkpoint = f"checkpoint={trained / 'run' / 'checkpoints' / 'last.ckpt'}"
+    typed = [checkpoint, f"data={data}", "data.root=data", "data.num_workers=0", "trainer=cpu", "pictures=1"]
+    said = forked("deblur_lab.evaluate", *typed, "metrics=all", "output=scores", cwd=tmp_path).succeeded()
+    published, title = {"gopro": (1111, "GoPro"), "realblur_j": (980, "RealBlur")}[data]
+    assert f"3 of {title}'s {published} test pairs: no published number is comparable; " in said.stdout
+    (result,) = results_of(tmp_path / "scores")
+    assert (result["published_images"], result["names_like"]) == (published, None)
+    for key in ("weighted_psnr", "weighted_ssim"):
+        assert result["definitions"][key]["restored"] is None
+    assert said.stdout.count("no image has it (no mask, no blurred pixel, or too small)") >= 2
+    assert "blur_detection" not in result
+
+
 def test_a_part_is_scored_where_that_is_asked_for_and_said(tmp_path, given):
     given().succeeded()
     whole = rows_of(tmp_path / "scores" / "scores.csv")
@@ -331,7 +368,7 @@ def test_another_protocol_and_all_definitions_on_one_process_and_on_two(tmp_path
     assert set(result["definitions"]) == set(DEFINITIONS)
     assert "one result by every definition" in said.stdout
     for key, one in result["definitions"].items():
-        assert DEFINITIONS[key].title in said.stdout
+        assert re.search(rf"^│ {key}( \*)? +│", said.stdout, re.MULTILINE)
         values = [row[key] for row in rows_of(tmp_path / "scores" / "definitions.csv")]
         assert sum(value == "" for value in values) == one["left_out"]
     # The protocol's own are among them.

@@ -79,6 +79,9 @@ def test_clips_become_gopro_sequences_that_are_trained_on_at_once(tmp_path, clip
     ).succeeded()
     assert f"gopro: {pairs['train']} train, " in trained.stdout
     assert f", {pairs['test']} test, " in trained.stdout
+    seen = forked("deblur_lab.data.verify", "data=gopro", f"data.root={out}", "output=seen", cwd=tmp_path)
+    assert f"gopro in {out} (layout raw, pairs from video)" in seen.succeeded().stdout
+    assert "gopro is sound" in seen.stdout
 
 
 def test_the_same_command_goes_on_and_another_is_refused(tmp_path, clips):

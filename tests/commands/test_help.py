@@ -2,9 +2,11 @@
 
 import re
 import time
+from typing import get_args
 
 import pytest
 
+from deblur_lab.checks import OWN_SETTINGS
 from deblur_lab.config import configuration_root
 from tests.commands.processes import python_m
 
@@ -27,3 +29,14 @@ def test_help_is_quick_and_tells_all_settings(tmp_path, command):
         own = re.findall(r"^(\w+):", text.partition("\nhydra:")[0], flags=re.MULTILINE)
         assert [key for key in own if key != "defaults" and f"\n{key}:" not in said] == []
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["data.verify", "data.prepare"])
+def test_help_of_what_reads_datasets_names_those_that_there_are(tmp_path, command):
+    said = python_m(f"deblur_lab.{command}", "--help", cwd=tmp_path).succeeded().stdout
+    (line,) = [line for line in said.splitlines() if line.startswith("data= ")]
+    there = {path.stem for path in (configuration_root() / "conf" / "data").glob("*.yaml")} - {"synthetic"}
+    assert set(re.findall(r"\w+", line)) >= there
+    if command == "data.verify":
+        for value in get_args(OWN_SETTINGS[command]["expected"]):
+            assert re.search(rf"\b{value} \(", said)

@@ -93,11 +93,26 @@ def test_what_is_wrong_with_pictures_is_told_at_the_end(data: Path, tmp_path: Pa
     said, _ = trained(tmp_path, "without", *typed)
     assert "folder: 5 of 6 training pairs are read from the tiles in" in said
     assert "skipped, as data.skip_unreadable=true (1):" in said
-    broken.unlink()
-    line = forked(PREPARE, "data=folder", f"data.root={data / 'folder'}", cwd=tmp_path).failed(
-        3, more_lines=1
-    )
-    assert "has no partner" in line
+
+
+def test_pictures_without_partners_are_told_with_broken_ones_and_the_others_prepared(
+    data: Path, tmp_path: Path
+) -> None:
+    first, second, *_ = sorted((data / "folder/train/blurry").iterdir())
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:200])
+    ended = forked(PREPARE, "data=folder", f"data.root={data / 'folder'}", cwd=tmp_path)
+    assert "2 problem(s) with the pictures" in ended.failed(3, more_lines=3)
+    assert f"{first.name} is missing" in ended.stderr
+    assert str(second) in ended.stderr
+    # Training refuses what has no partner, with data.skip_unreadable as well.
+    assert ended.stderr.splitlines()[-1].endswith("training ends at these files as well")
+    assert "folder: 5 training pairs: 4 written" in ended.stdout
+    assert len(tiles_in(data / "folder")) == 4
+    for path in (data / "folder/train/sharp").iterdir():
+        path.unlink()
+    told = forked(PREPARE, "data=folder", f"data.root={data / 'folder'}", cwd=tmp_path)
+    assert "5 problem(s)" in told.failed(3, more_lines=6)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +154,11 @@ def test_a_stopped_command_is_gone_on_with(tmp_path: Path, number: signal.Signal
     else:
         assert ended.code == 128 + number
         assert "stopped by" in ended.stderr
-        assert "not done" in ended.stdout
+        there = len(tiles_in(root))
+        assert ended.stdout.splitlines() == [
+            f"folder: {there} of 40 training pairs are done, in {root / '.prepared'}: the same command "
+            "goes on with the others"
+        ]
         assert not list(root.rglob("*.tmp"))
     done = {path: path.stat().st_mtime_ns for path in tiles_in(root)}
     assert 3 <= len(done) < 40

@@ -12,6 +12,7 @@ from tests.commands.runs import results_of
 def test_a_run_on_one_page(own_run):
     said = forked("deblur_lab.report", f"runs={own_run}", cwd=own_run.parent).succeeded()
     assert said.stdout.startswith("1 run(s) in ")
+    assert said.stdout.endswith(f"from {own_run}: run\n")
     page = (own_run / "report.html").read_text(encoding="utf-8")
     tables = (own_run / "report.md").read_text(encoding="utf-8")
     (result,) = results_of(own_run)

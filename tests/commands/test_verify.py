@@ -30,7 +30,7 @@ def test_a_sound_dataset(datasets, tmp_path):
     assert (result["format"], result["sound"], result["expected"]) == (1, True, "published")
     (of_set,) = result["sets"]
     assert of_set.keys() == {
-        *("dataset", "root", "made_up", "sound", "splits", "masks", "faults", "warnings"),
+        *("dataset", "root", "made_up", "from_video", "sound", "splits", "masks", "faults", "warnings"),
     }
     assert (of_set["dataset"], of_set["made_up"], of_set["masks"]) == ("gopro", True, None)
     assert of_set["faults"] == of_set["warnings"] == []

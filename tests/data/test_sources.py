@@ -138,7 +138,10 @@ def test_gopro_is_blurred_all_over(tmp_path: Path) -> None:
 def test_gopro_relaid_and_flat(tmp_path: Path, folders: tuple[str, str]) -> None:
     write_pairs(tmp_path / "test", *folders, 3)
     assert len(GoPro(tmp_path, PROTOCOL).scenes("test")) == 3
-    with pytest.raises(DataError, match="no known layout"):
+    with pytest.raises(
+        DataError,
+        match=r"is laid out as (relaid|flat), .*blur_gamma is known in the published layout \(raw\) alone",
+    ):
         GoPro(tmp_path, PROTOCOL, blur="blur_gamma").scenes("test")
     with pytest.raises(ConfigurationError, match=r"data\.blur=sharp: choose blur or blur_gamma"):
         GoPro(tmp_path, PROTOCOL, blur="sharp")

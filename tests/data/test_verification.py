@@ -120,7 +120,8 @@ def test_what_may_be_all_right_is_a_warning(copy, name):
 
 def test_every_kind_is_planted_somewhere():
     planted = set().union(*(case[3] for case in (*FAULTS.values(), *WARNINGS.values())))
-    assert planted | {"wrong_size", "wrong_variant"} == KINDS.keys()
+    # Those of whole sets, and of parts of them (test_verified_parts.py).
+    assert planted | {"wrong_size", "wrong_variant", "brightness_differs", "mask_large"} == KINDS.keys()
 
 
 def test_every_fault_of_a_layout_is_of_a_kind_that_is_told():
@@ -158,8 +159,12 @@ def test_realblur_folders_with_each_others_names_are_told_by_comparing_them(soun
     for name, folder in (("realblur_j", "realblur_j"), ("realblur_r", "realblur_r")):
         for path in sound(folder, "raw").glob("*.txt"):
             shutil.copy(path, tmp_path)
-        (fault,) = [finding for finding in look(name, tmp_path).findings if finding.kind == "wrong_variant"]
-        assert f"{'darker' if name == 'realblur_j' else 'brighter'} than those of the other" in fault.found
+        found = [finding for finding in look(name, tmp_path).findings if finding.kind == "wrong_variant"]
+        assert [fault.split for fault in found] == ["train", "test"]
+        for fault in found:
+            assert (
+                f"{'darker' if name == 'realblur_j' else 'brighter'} than those of the other" in fault.found
+            )
 
 
 def test_the_other_realblur_beside_it_is_no_fault(sound, copy):
@@ -292,4 +297,4 @@ def test_the_page_says_what_each_kind_means():
     rows = re.findall(r"^\| `(\w+)` \| (\*warning\*)?", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert [kind for kind, _ in rows if kind in KINDS] == list(KINDS)
     always_warn = {kind for kind, warns in rows if warns}
-    assert always_warn == {"names_alike", "not_rgb", "hardly_blurred", "same_target"}
+    assert always_warn == {"names_alike", "not_rgb", "hardly_blurred", "same_target", "mask_large"}

@@ -35,12 +35,13 @@ def find_problems(
         return [problem for problems in found for problem in problems]
 
 
-def refuse(problems: Sequence[str], closing: str = "") -> None:
+def refuse(problems: Sequence[str], closing: str = "", *, advice: str = "mend or remove these files") -> None:
     """Raise what `find_problems` and `Listing.faults` hold, if anything.
 
     Args:
         problems: What they hold.
         closing: A last line, on what follows from it.
+        advice: What to do; empty where the problems say it.
 
     Raises:
         DataError: Of several lines: how many problems there are, and the first of them; all stand in a file
@@ -49,7 +50,7 @@ def refuse(problems: Sequence[str], closing: str = "") -> None:
     if not problems:
         return
     lines = [
-        f"{len(problems)} problem(s) with the pictures; mend or remove these files:",
+        f"{len(problems)} problem(s) with the pictures{advice and f'; {advice}'}:",
         *problems[:_SHOWN],
     ]
     if len(problems) > _SHOWN:

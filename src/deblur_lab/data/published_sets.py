@@ -4,7 +4,8 @@ The numbers are those of the datasets' own pages and papers; where none is given
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -131,3 +132,39 @@ PUBLISHED: Mapping[str, ExpectedSet] = MappingProxyType(
     }
 )
 """The datasets by the names of their sources."""
+
+
+def published_pairs(dataset: str, split: Split) -> int | None:
+    """How many pairs a split of a published dataset has; None of a dataset that is none of those.
+
+    >>> published_pairs("gopro", "test"), published_pairs("folder", "test")
+    (1111, None)
+    """
+    known = PUBLISHED.get(dataset)
+    return known.splits[split].pairs if known is not None and split in known.splits else None
+
+
+def names_like(dataset: str, names: Iterable[str]) -> str | None:
+    """The other published dataset that most of a dataset's pairs have the names of.
+
+    Args:
+        dataset: What it is said to be.
+        names: Of its pairs.
+
+    Returns:
+        The name of that one's source; None where the names tell nothing else, or `dataset` is not published.
+
+    >>> names_like("gopro", ["1fromGOPR0952.MP4", "2fromGOPR0952.MP4"])
+    'hide'
+    """
+    if dataset not in PUBLISHED:
+        return None
+    given = list(names)
+    strange = (name for name in given if not re.search(PUBLISHED[dataset].names, name))
+    found = Counter(
+        next((key for key, other in PUBLISHED.items() if re.search(other.names, name)), "")
+        for name in strange
+    )
+    found.pop("", None)
+    most, count = max(found.items(), key=lambda item: item[1], default=("", 0))
+    return most if 2 * count > len(given) else None

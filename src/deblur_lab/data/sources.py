@@ -96,6 +96,11 @@ class PictureSource:
         """
         return tuple(self._found().layouts)
 
+    @property
+    def descriptions(self) -> tuple[str, ...]:
+        """The folders and names that each of its layouts is made of."""
+        return tuple(layout.description for layout in self._layouts.values())
+
     def scenes(self, split: Split) -> PictureScenes:
         """The scenes of a split; the folder is looked through when they are first asked for.
 
@@ -242,6 +247,8 @@ class GoPro(PictureSource):
                 f"data.blur={blur}: the layout {layout} does not say which blur it holds; choose "
                 "data.blur=blur or the raw layout"
             )
+        # Looked for where there is no blur_gamma, to say what is there instead.
+        self._without_gamma = {} if blur == "blur" else others
         super().__init__(
             root,
             protocol,
@@ -254,6 +261,22 @@ class GoPro(PictureSource):
             subfolders=re.compile("gopro(_large)?", re.IGNORECASE),
             blurred_all_over=True,
         )
+
+    def _found(self) -> Found:
+        try:
+            return super()._found()
+        except DataError as error:
+            root = open_root(self._root, self._root_key, follow_links=self._follow_links)
+            try:
+                there = find_layouts(root, self._without_gamma, self._subfolders, self._root_key)
+            except DataError:
+                raise error from None
+            laid_out = " and ".join(dict.fromkeys(name for name, _ in there.layouts.values()))
+            raise DataError(
+                f"{self._root_key}={quoted(self._root)} is laid out as {laid_out}, which does not say "
+                "what blur it holds: data.blur=blur_gamma is known in the published layout (raw) alone; "
+                "give that, or data.blur=blur"
+            ) from error
 
 
 class HIDE(PictureSource):

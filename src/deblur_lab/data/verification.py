@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,8 @@ from deblur_lab.data.picture_scenes import PictureScenes
 from deblur_lab.data.progress import progress_bar
 from deblur_lab.data.published_sets import PUBLISHED, ExpectedSet
 from deblur_lab.data.samples import Source, Split
-from deblur_lab.data.verifying import contents, listings, pictures
+from deblur_lab.data.sources import PictureSource
+from deblur_lab.data.verifying import contents, dropped, listings, pictures
 from deblur_lab.data.verifying.findings import Finding
 from deblur_lab.data.verifying.inspection import Inspection, PairFacts
 from deblur_lab.data.verifying.listings import Listed
@@ -36,12 +37,13 @@ FORMAT = 1
 
 Expected = Literal["published", "test", "any"]
 
-# So many pairs of each split are held against their twins in another folder, as of GoPro and RealBlur.
-_MOST_TWINS = 100
 # Fewer are looked through sooner than processes are started.
 _FEWEST_FOR_PROCESSES = 8
 _KILLED = "a process that reads pictures was killed, perhaps for want of memory: try workers=1"
 _NOTHING_KNOWN = ExpectedSet({}, lossless=False)
+# A person's own pairs in GoPro's layout: only how the two kinds of blur are averaged is known.
+FROM_VIDEO = "from_video.json"
+_FROM_VIDEO = ExpectedSet({}, blurred="stored")
 
 
 def verify(config: DictConfig) -> None:
@@ -139,6 +141,9 @@ def verify_source(
     record = read_record(root) if any(of_split.made_up for of_split in scenes) else None
     if record is not None:
         known = listings.expected_of_made_up(record, known)
+    from_video = record is None and (root / FROM_VIDEO).is_file()
+    if from_video:
+        known = _FROM_VIDEO
     if blur == "blur_gamma" and known.blurred is not None:
         known = replace(known, blurred="light")
     required = {"published": tuple(known.splits), "test": ("test",), "any": ()}[expected]
@@ -149,12 +154,17 @@ def verify_source(
     )
 
     inspections = [
-        Inspection(of_split.split, pair, twin)
-        for of_split in listed
-        for pair, twin in zip(of_split.pairs, _twins(of_split.pairs), strict=True)
+        Inspection(of_split.split, pair, _twin_of(pair)) for of_split in listed for pair in of_split.pairs
     ]
     facts = _inspected(inspections, workers or cores(), source.name, shows_progress=shows_progress)
 
+    descriptions = source.descriptions if isinstance(source, PictureSource) else ()
+    renamed = dropped.dropped_splits(DataFolder(root, follow_links=True), listed, descriptions)
+    # Where the test split alone is asked for, it does not matter what became of the other.
+    empty += [
+        replace(finding, is_fault=expected != "test" or finding.split == "test")
+        for finding in renamed.values()
+    ]
     findings = [
         *empty,
         *listings.count_findings(listed, asked, [split for split in required if split not in _splits(empty)]),
@@ -164,20 +174,22 @@ def verify_source(
         findings += listings.sequence_findings(listed, known)
     for of_split in listed:
         findings += listings.name_findings(of_split)
-    findings += _extra(root, listed, is_fault=expected == "published")
+    findings += _extra(root, listed, renamed, is_fault=expected == "published")
     findings += [*pictures.file_findings(facts, asked), *pictures.size_findings(facts, asked)]
     findings += [*pictures.mask_findings(facts, asked), *pictures.pair_findings(facts)]
-    for of_split in listed:
+    is_misnamed = any(finding.kind == "wrong_variant" for finding in findings)
+    for of_split, found in zip(listed, scenes, strict=True):
         of_this = [fact for fact in facts if fact.split == of_split.split]
-        findings += contents.averaging_findings(of_this, asked, of_split.split)
-    if not any(finding.kind == "wrong_variant" for finding in findings):
-        findings += contents.variant_findings(facts, asked)
+        findings += contents.averaging_findings(of_this, asked, of_split.split, found.layout)
+        if not is_misnamed:
+            findings += contents.variant_findings(of_this, asked, of_split.split)
     findings += contents.duplicate_findings(facts)
     return Verified(
         name=source.name,
         root=root,
         layouts={of_split.split: found.layout for of_split, found in zip(listed, scenes, strict=True)},
         made_up=record is not None,
+        from_video=from_video,
         masks_from=next((found.masks_from for found in scenes if found.masks_from), None),
         expected=asked,
         listed=tuple(listed),
@@ -246,9 +258,10 @@ def _splits(findings: Sequence[Finding]) -> set[Split | None]:
     return {finding.split for finding in findings}
 
 
-def _extra(root: Path, listed: Sequence[Listed], *, is_fault: bool) -> list[Finding]:
+def _extra(root: Path, listed: Sequence[Listed], told: Collection[Path], *, is_fault: bool) -> list[Finding]:
     """Pictures that belong to no pair; they are warnings where a part of a dataset is looked through."""
-    found = listings.extra_findings(DataFolder(root, follow_links=True), listed, _other_folders(root, listed))
+    others = [*_other_folders(root, listed), *told]
+    found = listings.extra_findings(DataFolder(root, follow_links=True), listed, others)
     return [replace(finding, is_fault=finding.is_fault and is_fault) for finding in found]
 
 
@@ -269,12 +282,6 @@ def _other_folders(root: Path, listed: Sequence[Listed]) -> list[Path]:
     # Of a split without a single pair its layout's fault has said enough.
     without = [root / of_split.split for of_split in listed if not of_split.pairs and of_split.faults]
     return [*dict.fromkeys(others), *beside, *without]
-
-
-def _twins(pairs: Sequence[Pair]) -> list[Path | None]:
-    """The twins of so many pairs, evenly spaced, as are held against them; None for the others."""
-    step = -(-len(pairs) // _MOST_TWINS) if pairs else 1
-    return [_twin_of(pair) if place % step == 0 else None for place, pair in enumerate(pairs)]
 
 
 def _twin_of(pair: Pair) -> Path | None:

@@ -14,6 +14,7 @@ from deblur_lab.data.layouts.finding import Found, Layout, find_layouts
 from deblur_lab.data.layouts.folders import DataFolder, open_root
 from deblur_lab.data.layouts.gopro import RawGoPro
 from deblur_lab.data.layouts.hide import RawHIDE
+from deblur_lab.data.layouts.near import names_in, told_near_misses
 from deblur_lab.data.layouts.paired import HeldOutFolders, PairedFolders
 from deblur_lab.data.layouts.pairing import Listing, Pair
 from deblur_lab.data.layouts.realblur import RawRealBlur
@@ -34,5 +35,7 @@ __all__ = [
     "RawReLoBlur",
     "RawRealBlur",
     "find_layouts",
+    "names_in",
     "open_root",
+    "told_near_misses",
 ]

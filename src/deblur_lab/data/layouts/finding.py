@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deblur_lab.data.layouts.folders import DataFolder
+from deblur_lab.data.layouts.near import held_by, names_in, shown, told_near_misses
 from deblur_lab.data.layouts.pairing import Listing
 from deblur_lab.data.samples import Split
 from deblur_lab.errors import DataError
 from deblur_lab.images import quoted
 
-_SHOWN_NAMES = 5
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -81,7 +81,7 @@ def find_layouts(
     wanted = dict(layouts) if only is None else {only: layouts[only]}
     found = _found_below(root, wanted, subfolders, mixed=mixed)
     if len(found) > 1:
-        copies = _listed([there.data.path.name for there in found])
+        copies = shown([there.data.path.name for there in found])
         raise DataError(
             f"{root_key}={quoted(root.path)} holds more than one copy of the dataset ({copies}): give one"
         )
@@ -89,16 +89,17 @@ def find_layouts(
         return found[0]
     place = f"{root_key}={quoted(root.path)}"
     looked_for = " or ".join(layout.description for layout in wanted.values())
-    holds = _listed([path.name for path in root.unnoted(root.path)]) or "nothing"
+    holds = shown([path.name for path in root.unnoted(root.path)])
+    hints = _hints(root, wanted, subfolders, root_key)
     if only is None:
-        raise DataError(f"{place} has no known layout: looked for {looked_for}; it holds {holds}")
+        raise DataError(f"{place} has no known layout: looked for {looked_for}; it holds {holds}{hints}")
     there = _found_below(root, layouts, subfolders)
     others = sorted({name for found_there in there for name, _ in found_there.layouts.values()})
     instead = f"; it is laid out as {' and '.join(others)}" if others else ""
     layout_key = root_key.replace("root", "layout")
     raise DataError(
         f"{place} is not laid out as {layout_key}={only} says: looked for {looked_for}; "
-        f"it holds {holds}{instead}"
+        f"it holds {holds}{instead or hints}"
     )
 
 
@@ -129,6 +130,37 @@ def _found_in(folder: DataFolder, layouts: Mapping[str, Layout], *, mixed: bool)
     return Found(folder, {split: fitting[split] for split in _SPLITS if split in fitting})
 
 
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(quoted(name) for name in names[:_SHOWN_NAMES])
-    return f"{shown} and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else shown
+def _hints(
+    root: DataFolder, layouts: Mapping[str, Layout], subfolders: re.Pattern[str] | None, root_key: str
+) -> str:
+    """What may be meant where no layout fits: a folder above, or one nearly called as it should be."""
+    descriptions = [layout.description for layout in layouts.values()]
+    looked_for = names_in(descriptions)
+    first = names_in(line.partition("/")[0] for line in descriptions)
+    above = root.path
+    while above.name in looked_for and above != above.parent:
+        above = above.parent
+        if _found_in(DataFolder(above, follow_links=True), layouts, mixed=True) is not None:
+            return f"; this is a folder inside the dataset: give its parent, {root_key}={quoted(above)}"
+    asked = told_near_misses(held_by(root), looked_for)
+    hints = f": {asked}" if asked else ""
+    for folder in root.named(subfolders) if subfolders is not None else ():
+        hints += f"; {quoted(folder.name)} in it holds {_told_of(root.below(folder.name), first, looked_for)}"
+    # Folders of a layout that hold others of it, as `dataset/` and `train/` do.
+    inner = [name for name in held_by(root) if name in first and (root.path / name).is_dir()]
+    for name in inner:
+        asked = told_near_misses(held_by(root.below(name)), looked_for)
+        hints += f"; {quoted(name)} in it holds {shown(held_by(root.below(name)))}: {asked}" if asked else ""
+    return hints
+
+
+def _told_of(folder: DataFolder, first: list[str], looked_for: list[str]) -> str:
+    held = held_by(folder)
+    asked = told_near_misses(held, looked_for)
+    text = f"{shown(held)}: {asked}" if asked else shown(held)
+    for name in held:
+        if name in first and (folder.path / name).is_dir():
+            inner = held_by(folder.below(name))
+            asked = told_near_misses(inner, looked_for)
+            text += f"; {quoted(name)} in that holds {shown(inner)}: {asked}" if asked else ""
+    return text

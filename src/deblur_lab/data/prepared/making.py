@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +155,10 @@ def prepare(config: "DictConfig") -> None:
         raise ConfigurationError(
             f"data.sources: {sets[0][0]} is not read from files: there is nothing to prepare"
         )
-    refuse([fault for _, scenes in pictures for fault in scenes.faults])
     output, workers = settings["output"], settings["workers"] or cores()
+    # What is no pair is told with the pictures that cannot be read, when all others are done.
+    faults: list[str] = [fault for _, scenes in pictures for fault in scenes.faults]
+    pictures = [(name, scenes) for name, scenes in pictures if scenes.pairs]
     problems: list[str] = []
     places = [folder_of(scenes, output, name) for name, scenes in pictures]
     work = [jobs_of(scenes, place) for (_, scenes), place in zip(pictures, places, strict=True)]
@@ -164,23 +166,34 @@ def prepare(config: "DictConfig") -> None:
     for (name, scenes), folder, jobs in zip(pictures, places, work, strict=True):
         began = time.perf_counter()
         tally = Tally()
+        results: Generator[Done, None, None] = (
+            done for done in as_done([job.run for job in jobs], workers, killed=_KILLED)
+        )
         try:
             with progress_bar(f"preparing {name}", len(jobs)) as advance:
-                for done in as_done([job.run for job in jobs], workers, killed=_KILLED):
+                for done in results:
                     tally.add(done)
                     problems += done.problems
                     advance()
-        finally:
-            if tally.written or tally.kept:
-                say(_told(name, scenes, folder, tally, time.perf_counter() - began))
+        except BaseException:
+            results.close()  # those that have begun are finished
+            there = sum(job.looks_done() is not None for job in jobs)
+            say(
+                f"{name}: {there} of {len(jobs)} training pairs are done, in {quoted(folder)}: the same "
+                "command goes on with the others"
+            )
+            raise
+        if tally.written or tally.kept:
+            say(_told(name, scenes, folder, tally, time.perf_counter() - began))
         strange = strangers(folder, jobs)
         if strange:
             total = amount(sum(strange.values()))
             say(f"{len(strange)} other files in {quoted(folder)} ({total}) are of no pair of these settings")
+    without = f", unless it is to do without them: {_next_command(output, 'data.skip_unreadable=true')}"
     refuse(
-        problems,
-        "the tiles of all other pairs are written; training ends at these files as well, unless it is to do "
-        f"without them: {_next_command(output, 'data.skip_unreadable=true')}",
+        [*faults, *problems],
+        "the tiles of all other pairs are written; training ends at these files as well"
+        + (without if not faults else ""),
     )
     say(f"training reads them by itself: {_next_command(output)}")
 

@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
         "layout": Kind("the layout is not as expected", "mend what it says"),
         # Names
-        "unpaired": Kind("a picture has no partner", "restore the partner, or remove the picture"),
+        "unpaired": Kind("a picture has no partner", "restore the partner, or move the picture away"),
         "mask_missing": Kind("a mask is missing", "take the whole release of masks; or give data.masks=null"),
         "same_name": Kind("two files have one name", "remove one of them"),
         "names_alike": Kind(
@@ -48,7 +48,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "leaving_link": Kind("a link leaves the folder", "copy the files, or give data.follow_links=true"),
         "listed_missing": Kind("a list names a file that is not there", _MEND_COPY),
         "listed_twice": Kind("lists name a scene or a pair twice", "take the lists as published"),
-        "extra": Kind("a picture belongs to no pair", "remove it, or move it out of the folder"),
+        "extra": Kind(
+            "a picture belongs to no pair",
+            "see whether it is of a pair under another name; else move it away",
+        ),
         # Files
         "empty_file": Kind("a file is empty (0 bytes)", _FETCH),
         "truncated": Kind("a file is cut off", _FETCH),
@@ -58,7 +61,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "a picture is compressed with loss", "take the lossless original: its values differ from these"
         ),
         "not_rgb": Kind("a picture is not stored as RGB of 8 bits", "it is converted as docs/data.md says"),
-        "sizes_differ": Kind("sizes differ within a pair", "restore the original: neither is resized"),
+        "sizes_differ": Kind("sizes differ within a pair", "restore the original: nothing is resized to fit"),
         "wrong_size": Kind(
             "pictures have another size than the published ones",
             "take the published resolution: scores of resized pictures cannot be compared",
@@ -72,11 +75,17 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "mismatched": Kind(
             "blurry and sharp show different things", "restore the pair that belongs together"
         ),
+        "brightness_differs": Kind(
+            "blurry and sharp differ in brightness",
+            "take both from one archive: motion blur leaves the mean value as it is",
+        ),
         "averaging": Kind(
             "the blur was averaged in another way than meant",
-            "papers of today use GoPro's blur, not blur_gamma: take that, or say data.blur=blur_gamma",
+            "papers of today use GoPro's blur, not blur_gamma: take the folder of that name as published",
         ),
-        "wrong_variant": Kind("RealBlur's J and R are swapped", "give the other folder, or the other data="),
+        "wrong_variant": Kind(
+            "RealBlur is of the other kind (J, R) than asked for", "give the other folder, or the other data="
+        ),
         "leak": Kind(
             "a picture is in two splits", "remove it from the training split: scores would be too good"
         ),
@@ -88,8 +97,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "mask_full": Kind(
             "a mask covers all of its picture", "take a release of masks that tells blur apart"
         ),
+        "mask_large": Kind(
+            "a mask covers far more than the others",
+            "look at it: is it inverted, with 0 where it is blurred?",
+        ),
         "mask_values": Kind(
-            "a mask has more than two values", "take the masks as published: a JPEG's edges smear them"
+            "a mask has more than two values",
+            "take the masks as published: JPEG and resizing smear their edges",
         ),
     }
 )

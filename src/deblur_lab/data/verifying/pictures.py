@@ -1,6 +1,7 @@
 """What single files show: damage, sizes, formats, masks, and pairs that are none."""
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,14 @@ _SEEMS_SHARPER = 1.1
 _IS_SHARPER = 2.0
 # Of a mask's blurred pixels, so many may have other values than the rest before scores can tell.
 _STRAY_VALUES = 0.01
+# Motion blur keeps the mean value, by a few percent; of RealBlur's two kinds one is several times the other.
+_SAME_BRIGHTNESS = 1.5
+# Values that are added to both means, or those of black pictures would differ by any factor.
+_BLACK = 2.0
+# A mask that marks most of its picture, and so many times as much as half of the masks do, may be inverted.
+_MOST_BLURRED = 0.5
+_FAR_MORE = 3.0
+_FEWEST_MASKS = 5
 # Two pictures of one thing correlate by far more than this when they are looked at from afar.
 SAME_THING = 0.3
 
@@ -75,8 +84,10 @@ def _size(size_px: tuple[int, int]) -> str:
     return f"{size_px[0]} x {size_px[1]}"
 
 
-def mask_findings(facts: Iterable[PairFacts], expected: ExpectedSet) -> Iterator[Finding]:
-    """Masks that are empty, cover everything, or have more than two values."""
+def mask_findings(facts: Sequence[PairFacts], expected: ExpectedSet) -> Iterator[Finding]:
+    """Masks that are empty, cover everything, mark far more than others, or have many values."""
+    shares = [pair.mask.share for pair in facts if pair.mask is not None]
+    usual = statistics.median(shares) if len(shares) >= _FEWEST_MASKS else 1.0
     for pair in facts:
         mask = pair.mask
         if mask is None:
@@ -96,6 +107,9 @@ def mask_findings(facts: Iterable[PairFacts], expected: ExpectedSet) -> Iterator
             told = f"{name} has the values {values}{more} ({mask.between:.2%} of what is not zero are strays)"
             is_fault = mask.between > _STRAY_VALUES
             yield Finding("mask_values", told, "two values", split, files, is_fault)
+        if max(_MOST_BLURRED, _FAR_MORE * usual) < mask.share < 1:
+            told = f"{name} marks {mask.share:.0%} of its picture"
+            yield Finding("mask_large", told, f"{usual:.0%}, as in the median", split, files, is_fault=False)
 
 
 def pair_findings(facts: Sequence[PairFacts]) -> Iterator[Finding]:
@@ -103,8 +117,7 @@ def pair_findings(facts: Sequence[PairFacts]) -> Iterator[Finding]:
 
     Where most blurry pictures of a split are the sharper ones it is told once, of all of them.
     """
-    splits = dict.fromkeys(pair.split for pair in facts)
-    for split in splits:
+    for split in dict.fromkeys(pair.split for pair in facts):
         compared: list[tuple[PairFacts, float]] = []
         for pair in facts:
             if pair.split != split or pair.blurry is None or pair.sharp is None or pair.psnr_db is None:
@@ -117,6 +130,7 @@ def pair_findings(facts: Sequence[PairFacts]) -> Iterator[Finding]:
             else:
                 compared.append((pair, sharper(pair)))
         yield from _swaps(compared)
+        yield from _brightness([pair for pair, _ in compared])
 
 
 def sharper(pair: PairFacts) -> float:
@@ -148,6 +162,36 @@ def _swaps(compared: Sequence[tuple[PairFacts, float]]) -> Iterator[Finding]:
         kind = "swapped" if ratio >= _IS_SHARPER else "hardly_blurred"
         expected = "a blurry picture less sharp than its partner"
         yield _of_pair(kind, pair, shown, expected, is_fault=kind == "swapped")
+
+
+def _brightness(compared: Sequence[PairFacts]) -> Iterator[Finding]:
+    """Pairs whose pictures differ in their mean value; told once where most of a split do."""
+    differing = [pair for pair in compared if _brightness_ratio(pair) > _SAME_BRIGHTNESS]
+    if len(differing) > 1 and 2 * len(differing) > len(compared):
+        files = tuple(path for pair in differing for path in _paths(pair))
+        ratio = statistics.median(map(_brightness_ratio, differing))
+        yield Finding(
+            "brightness_differs",
+            f"the pictures of {len(differing)} of {len(compared)} pairs differ in brightness, {ratio:.1f} "
+            f"times in the median: {quoted(files[0])} and {quoted(files[1])}, say",
+            "one mean value in a pair",
+            differing[0].split,
+            files,
+        )
+        return
+    for pair in differing:
+        assert pair.blurry is not None
+        assert pair.sharp is not None
+        shown = f"have the mean values {pair.blurry.mean:.0f} and {pair.sharp.mean:.0f} of 255"
+        yield _of_pair("brightness_differs", pair, shown, "one mean value in a pair", is_fault=False)
+
+
+def _brightness_ratio(pair: PairFacts) -> float:
+    """How many times as bright as the other the brighter picture of a pair is."""
+    assert pair.blurry is not None
+    assert pair.sharp is not None
+    darker, brighter = sorted((pair.blurry.mean + _BLACK, pair.sharp.mean + _BLACK))
+    return brighter / darker
 
 
 def _of_pair(kind: str, pair: PairFacts, what: str, expected: str, *, is_fault: bool = True) -> Finding:

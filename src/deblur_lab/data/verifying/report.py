@@ -34,6 +34,7 @@ class Verified:
         root: Its folder.
         layouts: The layout of each split.
         made_up: Whether `data.synthesize` wrote it.
+        from_video: Whether `data.from_video` wrote it: a person's own pairs.
         masks_from: The name of the folder of its masks, if it has any.
         expected: What it was held against.
         listed: Its splits.
@@ -45,6 +46,7 @@ class Verified:
     root: Path
     layouts: Mapping[Split, str]
     made_up: bool
+    from_video: bool
     masks_from: str | None
     expected: ExpectedSet
     listed: tuple[Listed, ...]
@@ -80,6 +82,7 @@ def record_of(verified: Verified) -> dict[str, Any]:
         "dataset": verified.name,
         "root": str(verified.root),
         "made_up": verified.made_up,
+        "from_video": verified.from_video,
         "sound": not verified.faults,
         "splits": {of_split.split: _split_record(verified, of_split) for of_split in verified.listed},
         "masks": None
@@ -153,13 +156,20 @@ def _sharpness_ratio(facts: Sequence[PairFacts]) -> float | None:
 def print_verified(verified: Verified) -> None:
     """Print what a dataset is made of, and what is wrong with it."""
     layouts = " and ".join(dict.fromkeys(verified.layouts.values()))
-    made_up = ", made up by data.synthesize" if verified.made_up else ""
-    _say(f"{verified.name} in {quoted(verified.root)} (layout {layouts}{made_up})")
+    made_by = ", made up by data.synthesize" if verified.made_up else ""
+    if verified.from_video:
+        made_by = ", pairs from video"
+    _say(f"{verified.name} in {quoted(verified.root)} (layout {layouts}{made_by})")
+    if verified.from_video:
+        _say(
+            "from_video.json is there: pairs of your own, of which no published counts or sizes are expected"
+        )
     _console.print(_table_of_splits(verified))
     for of_split in verified.listed:
         average = average_of(verified.of_split(of_split.split), verified.expected)
         if average is not None and verified.expected.blurred is not None:
-            _say(f"{of_split.split}: {_averaged(average)}")
+            twins = sum(fact.other_mean is not None for fact in verified.of_split(of_split.split))
+            _say(f"{of_split.split}: {_averaged(average, twins)}")
     masks = fingerprint(verified.facts)
     if masks is not None:
         folder = f" from {verified.masks_from}/" if verified.masks_from else ""
@@ -168,20 +178,27 @@ def print_verified(verified: Verified) -> None:
         if findings:
             _print_findings(title, findings)
     if not verified.faults:
-        _say(f"{verified.name} is sound")
+        count = len(verified.warnings)
+        _say(f"{verified.name} is sound" + (f", but for {count} warning(s): look at them" if count else ""))
 
 
 def _table_of_splits(verified: Verified) -> Table:
     table = Table()
     table.add_column("split")
-    for column in ("pairs", "expected", "sequences", "expected", "size", "PSNR of the blurry (dB)"):
+    # Without counts to expect, as of a part of a dataset, their columns would be empty.
+    expects = bool(verified.expected.splits)
+    columns = ("pairs", "expected", "sequences", "expected", "size", "PSNR of the blurry (dB)")
+    for column in columns if expects else [column for column in columns if column != "expected"]:
         table.add_column(column, justify="right")
     there = {of_split.split: of_split for of_split in verified.listed}
     for split in dict.fromkeys([*verified.expected.splits, *there]):
         numbers = verified.expected.splits.get(split)
-        expected = ("-", "-") if numbers is None else (str(numbers.pairs), str(numbers.sequences or "-"))
+        pairs, sequences_expected = (
+            ("-", "-") if numbers is None else (str(numbers.pairs), str(numbers.sequences or "-"))
+        )
+        of_pairs, of_sequences = ([pairs], [sequences_expected]) if expects else ([], [])
         if split not in there:
-            table.add_row(split, "none", expected[0], "none", expected[1], "-", "-")
+            table.add_row(split, "none", *of_pairs, "none", *of_sequences, "-", "-")
             continue
         facts = verified.of_split(split)
         sequences = [name for name in sequences_of(there[split], verified.expected) if name]
@@ -190,24 +207,25 @@ def _table_of_splits(verified: Verified) -> Table:
         table.add_row(
             split,
             str(len(there[split].pairs)),
-            expected[0],
+            *of_pairs,
             str(len(sequences)) if sequences else "-",
-            expected[1],
+            *of_sequences,
             ("-" if not sizes else sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes"),
             "-" if psnr_db is None else f"{psnr_db:.2f}",
         )
     return table
 
 
-def _averaged(average: Average) -> str:
+def _averaged(average: Average, twins: int) -> str:
     what = {
-        "stored": "stored values, as in blur",
-        "light": "light, as in blur_gamma",
-        None: "not certain what",
+        "stored": "blur averages stored values, as in blur",
+        "light": "blur averages light, as in blur_gamma",
+        None: "what blur averages is not certain",
     }
+    compared = f"; {twins} pictures were compared with the other folder's" if twins else ""
     return (
-        f"blur averages {what[average.kind]} (stored values 0, light 1: "
-        f"{average.position:.2f} +- {average.error:.2f})"
+        f"{what[average.kind]} by its brightness (stored values 0, light 1: "
+        f"{average.position:.2f} +- {average.error:.2f}){compared}"
     )
 
 
