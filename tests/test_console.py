@@ -48,7 +48,7 @@ def test_what_the_protocol_is_made_of_and_what_was_not_as_it_asks(capsys):
     said = capsys.readouterr().out
     assert "scenes (made up), test split, 3 images" in said
     assert "protocol realblur: aligned; test-time local converter does not apply\n" in said
-    for line in ("PSNR: of levels", "SSIM: Gaussian", "weighted ssim: by the mask", "alignment: ECC"):
+    for line in ("PSNR: of levels", "SSIM: Gaussian", "weighted SSIM: by the mask", "alignment: ECC"):
         assert f"\n  {line}\n" in said
     assert "\n  quantisation: 8 bits\n" in said
     assert "test-time local converter: on" not in said  # where there is no network

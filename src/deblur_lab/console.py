@@ -22,7 +22,13 @@ SCORE_TITLES = {
     "weighted_ssim": "weighted SSIM",
 }
 
-PART_TITLES = {"psnr": "PSNR", "ssim": "SSIM", "tlc": "test-time local converter"}
+PART_TITLES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "weighted_psnr": "weighted PSNR",
+    "weighted_ssim": "weighted SSIM",
+    "tlc": "test-time local converter",
+}
 
 
 @rank_zero_only
