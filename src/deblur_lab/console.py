@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.data.published_sets import PUBLISHED
 
 # Highlighting would colour every number of a path.
@@ -22,7 +23,7 @@ SCORE_TITLES = {
     "weighted_ssim": "weighted SSIM",
 }
 
-PART_TITLES = {
+_PART_TITLES = {
     "psnr": "PSNR",
     "ssim": "SSIM",
     "weighted_psnr": "weighted PSNR",
@@ -47,7 +48,7 @@ def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
         results: as `deblur_lab.callbacks.Scores` gathers them.
     """
     for result in results:
-        made_up = " (made up)" if result.get("made_up") else ""
+        made_up = MADE_UP if result.get("made_up") else ""
         table = Table(
             title=f"{result['dataset']}{made_up}, {result['split']} split, {result['images']} images"
         )
@@ -84,10 +85,15 @@ def _print_protocol(result: Mapping[str, Any]) -> None:
     unsaid = ("name", "description", *(["tlc"] if tlc is None else []))
     parts = {part: words for part, words in protocol.items() if part not in unsaid}
     for part, words in parts.items():
-        say(f"  {PART_TITLES.get(part, part.replace('_', ' '))}: {words}")
+        say(f"  {part_title(part)}: {words}")
     own = result.get("own_protocol")
     if own is not None and own != protocol["name"]:
         say(f"{result['dataset']} has its own protocol, {own}: these are not the numbers of its tables")
+
+
+def part_title(part: str) -> str:
+    """What a part of a protocol, as `ScoringProtocol.describe` has them, is called."""
+    return _PART_TITLES.get(part, part.replace("_", " "))
 
 
 def _print_what_lacks(result: Mapping[str, Any]) -> None:

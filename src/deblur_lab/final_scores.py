@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from deblur_lab.callbacks import Converter, Measures, Pictures, Scores
 from deblur_lab.console import print_measures, print_scores
+from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.logs import dashboards
 from deblur_lab.stage_table import means_of
 
@@ -109,5 +110,5 @@ def trained_on(datamodule: L.LightningDataModule) -> list[str]:
     names = []
     for source in getattr(datamodule, "sources", ()):
         made_up = getattr(source.scenes("train"), "made_up", False)
-        names.append(f"{source.name} (made up)" if made_up else source.name)
+        names.append(f"{source.name}{MADE_UP}" if made_up else source.name)
     return names

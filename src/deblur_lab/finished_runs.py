@@ -10,13 +10,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.errors import DataError
 from deblur_lab.run_folders import plain_leaves
 from deblur_lab.stages import STAGES
 
 _STAGES = "stages.json"
-MADE_UP = " (made up)"
-"""What stands behind the name of data that were made here, and that no published number is of."""
 # What older versions call such data, without a mark.
 _SYNTHETIC = "synthetic"
 _SOURCES = re.compile(r"data\.sources\[(\d+)\]\.(_target_|name)")

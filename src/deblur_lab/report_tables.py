@@ -15,7 +15,7 @@ from deblur_lab.comparison import (
     scored_by,
     training_sets,
 )
-from deblur_lab.console import SCORE_TITLES, unlike_published
+from deblur_lab.console import SCORE_TITLES, part_title, unlike_published
 from deblur_lab.finished_runs import Run
 from deblur_lab.published_scores import NOT_TOLD, NUMBERS, PublishedRow
 from deblur_lab.stage_table import BRIEF, brief_cells
@@ -34,13 +34,7 @@ _BLUR = {
 
 
 # The parts of a protocol that `describe` of it tells, and older runs do not have.
-_PARTS = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "alignment": "alignment",
-    "quantisation": "quantisation",
-    "tlc": "test-time local converter",
-}
+_PARTS = ("psnr", "ssim", "alignment", "quantisation", "tlc")
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ def protocol_lines(result: Mapping[str, Any]) -> list[str]:
     """What the protocol of a result is, a line for each part that is told: its name is in the first."""
     protocol = result["protocol"]
     lines = [f"Protocol {protocol['name']}: {protocol['description']}"]
-    return lines + [f"{title}: {protocol[key]}" for key, title in _PARTS.items() if protocol.get(key)]
+    return lines + [f"{part_title(key)}: {protocol[key]}" for key in _PARTS if protocol.get(key)]
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from deblur_lab.callbacks.rows import Row, datamodule_of, gathered, require_all
 from deblur_lab.callbacks.scoring import ScoringThreads, share_of_cores
 from deblur_lab.curves import threshold_curves
 from deblur_lab.data import SceneSet
-from deblur_lab.data.published_sets import names_like, published_pairs
+from deblur_lab.data.published_sets import PUBLISHED, names_like, published_pairs
 from deblur_lab.images import write_png
 from deblur_lab.metrics import DEFINITIONS, ScoringProtocol, summarise, summarise_definitions
 from deblur_lab.provenance import hardware
@@ -281,14 +281,15 @@ def _row(
 def _facts_of(dataset: str, scenes: SceneSet) -> dict[str, Any]:
     """What a reader of a score must know of the pictures, as far as the data tell it."""
     made_up = bool(getattr(scenes, "made_up", False))
+    known = None if made_up else PUBLISHED.get(dataset)  # made-up pictures do not claim to be those
     names = (scenes.name(index) for index in range(len(scenes)))
+    like = None if known is None else names_like(known, names)
     return {
         "layout": getattr(scenes, "layout", None),
         "masks": getattr(scenes, "masks_from", None),
         "made_up": made_up,
-        # Made-up pictures do not claim to be the published ones.
         "published_images": None if made_up else published_pairs(dataset, "test"),
-        "names_like": None if made_up else names_like(dataset, names),
+        "names_like": None if like is None else like[0],
     }
 
 

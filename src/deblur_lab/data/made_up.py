@@ -9,6 +9,8 @@ from deblur_lab.errors import DataError
 from deblur_lab.images import quoted
 
 RECORD_NAME = "synthetic.json"
+MADE_UP = " (made up)"
+"""What stands behind the name of data that were made here, and that no published number is of."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ The numbers are those of the datasets' own pages and papers; where none is given
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -144,27 +143,28 @@ def published_pairs(dataset: str, split: Split) -> int | None:
     return known.splits[split].pairs if known is not None and split in known.splits else None
 
 
-def names_like(dataset: str, names: Iterable[str]) -> str | None:
+def names_like(expected: ExpectedSet, names: Iterable[str]) -> tuple[str, str] | None:
     """The other published dataset that most of a dataset's pairs have the names of.
 
     Args:
-        dataset: What it is said to be.
+        expected: What it is said to be.
         names: Of its pairs.
 
     Returns:
-        The name of that one's source; None where the names tell nothing else, or `dataset` is not published.
+        The name of that one's source, and the first name that is one of its; None where the names tell
+        nothing else, or nothing is known of what they should be.
 
-    >>> names_like("gopro", ["1fromGOPR0952.MP4", "2fromGOPR0952.MP4"])
-    'hide'
+    >>> names_like(PUBLISHED["gopro"], ["1fromGOPR0952.MP4", "2fromGOPR0952.MP4"])
+    ('hide', '1fromGOPR0952.MP4')
     """
-    if dataset not in PUBLISHED:
+    if not expected.names:
         return None
     given = list(names)
-    strange = (name for name in given if not re.search(PUBLISHED[dataset].names, name))
-    found = Counter(
-        next((key for key, other in PUBLISHED.items() if re.search(other.names, name)), "")
-        for name in strange
-    )
-    found.pop("", None)
-    most, count = max(found.items(), key=lambda item: item[1], default=("", 0))
-    return most if 2 * count > len(given) else None
+    foreign: dict[str, list[str]] = {}
+    for name in given:
+        if not re.search(expected.names, name):
+            other = next((key for key, other in PUBLISHED.items() if re.search(other.names, name)), "")
+            foreign.setdefault(other, []).append(name)
+    foreign.pop("", None)
+    most, of_it = max(foreign.items(), key=lambda item: len(item[1]), default=("", []))
+    return (most, of_it[0]) if 2 * len(of_it) > len(given) else None

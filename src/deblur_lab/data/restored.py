@@ -11,8 +11,7 @@ from deblur_lab.data.layouts import DataFolder
 from deblur_lab.data.restored_names import Matched, listed
 from deblur_lab.data.samples import Scene, SceneSet
 from deblur_lab.errors import DataError
-from deblur_lab.images import MAX_PIXELS, ImageError, check_picture, quoted, read_rgb
-from deblur_lab.images.files import opened
+from deblur_lab.images import ImageError, check_picture, quoted, read_rgb
 
 _JPEG = b"\xff\xd8\xff"
 
@@ -71,13 +70,12 @@ def faults_of_files(
             if pair is None:
                 return None, is_jpeg, False
             blurry, sharp = pair
-            # All of a file is looked at only where its header, which does not know of a rotation, differs.
-            if size != _size_in_header(sharp) and size != check_picture(sharp):
-                return wrong_size(path, size, check_picture(sharp)), is_jpeg, False
+            wanted = read_rgb(sharp)
+            height, width = wanted.shape[:2]
+            if size != (width, height):
+                return wrong_size(path, size, (width, height)), is_jpeg, False
             restored = read_rgb(path)
-            copied = np.array_equal(restored, read_rgb(sharp)) and not np.array_equal(
-                restored, read_rgb(blurry)
-            )
+            copied = np.array_equal(restored, wanted) and not np.array_equal(restored, read_rgb(blurry))
         except ImageError as error:
             return str(error), False, False
         return None, is_jpeg, copied
@@ -131,8 +129,3 @@ class PartOfScenes:
     def load(self, index: int, epoch: int = 0) -> Scene:
         """Read a scene."""
         return self._whole.load(self._indices[index], epoch)
-
-
-def _size_in_header(path: Path) -> tuple[int, int]:
-    with opened(path, MAX_PIXELS) as image:
-        return image.size

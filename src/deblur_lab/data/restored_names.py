@@ -22,14 +22,15 @@ some word says that it is a sharp picture (`_SHARP`), unless the dataset's own n
 
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from deblur_lab.data.layouts.pairing import name_key
 from deblur_lab.images import quoted
+from deblur_lab.images.files import shown_names
 
 _SEPARATORS = re.compile(r"[/\\\-_\s]+")
 # What a picture is, and not which.
@@ -82,8 +83,8 @@ def match(names: Sequence[str], files: Sequence[Path], folder: Path) -> Matched:
     """
     # What a name says: a path without ending, as the dataset's names are.
     top = folder.resolve()
-    paths = [_composed(file.relative_to(top).with_suffix("").as_posix()) for file in files]
-    matching = _Matching([_composed(name) for name in names], paths, files)
+    paths = [name_key(file.relative_to(top).with_suffix("").as_posix()) for file in files]
+    matching = _Matching([name_key(name) for name in names], paths, files)
     steps: tuple[Callable[[str], Hashable], ...] = (str, _words, _telling_words)
     for step in steps:
         matching.by_equality(step)
@@ -95,8 +96,7 @@ def match(names: Sequence[str], files: Sequence[Path], folder: Path) -> Matched:
 
 def listed(names: Sequence[str]) -> str:
     """The first few of some names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(quoted(name) for name in names[:_SHOWN]) + more
+    return shown_names(names, _SHOWN)
 
 
 class _Matching:
@@ -233,11 +233,6 @@ class _Matching:
     def _as_good(self, of_files: Sequence[int]) -> str:
         shown = listed([os.fspath(self._files[number]) for number in of_files])
         return f"{shown} {'is' if len(of_files) == 1 else 'are each'} as good a match for"
-
-
-def _composed(name: str) -> str:
-    """A name as those of scenes are: Unicode's composed form, bytes that are no text as escapes."""
-    return unicodedata.normalize("NFC", name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _words(name: str) -> _Words:

@@ -266,6 +266,8 @@ class GoPro(PictureSource):
         try:
             return super()._found()
         except DataError as error:
+            if not self._without_gamma:
+                raise
             root = open_root(self._root, self._root_key, follow_links=self._follow_links)
             try:
                 there = find_layouts(root, self._without_gamma, self._subfolders, self._root_key)

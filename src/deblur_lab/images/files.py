@@ -24,7 +24,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,6 +77,12 @@ def quoted(path: Path | str) -> str:
     return text if text.isprintable() else repr(text)
 
 
+def shown_names(names: Sequence[str], most: int) -> str:
+    """The first of some names, as they can stand in a line of a message, and how many more there are."""
+    text = ", ".join(quoted(name) for name in names[:most])
+    return f"{text} and {len(names) - most} more" if len(names) > most else text
+
+
 def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read a picture as 8-bit RGB, converted as the module's description says.
 
@@ -108,10 +114,16 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         ImageError: As `read_rgb`.
     """
     with opened(path, max_pixels) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        has_one_channel = image.mode in {"1", "L", "I", "F"} or image.mode.startswith("I;16")
-        values = np.atleast_3d(np.asarray(image if has_one_channel else image.convert("RGB")))
-        return np.asarray((values != 0).any(axis=2), dtype=np.uint8)
+        return np.asarray(mask_levels(image) != 0, dtype=np.uint8)
+
+
+def mask_levels(image: Image.Image) -> NDArray[Any]:
+    """The values of a mask, (H, W) as displayed: of a coloured or palette pixel the greatest of the three."""
+    ImageOps.exif_transpose(image, in_place=True)
+    has_one_channel = image.mode in {"1", "L", "I", "F"} or image.mode.startswith("I;16")
+    values = np.atleast_3d(np.asarray(image if has_one_channel else image.convert("RGB")))
+    levels: NDArray[Any] = values.max(axis=2)
+    return levels
 
 
 def check_picture(

@@ -158,17 +158,24 @@ class ScoringProtocol:
                 "the numbers overflow, which trainer.precision=32-true avoids"
             )
         _require_shapes(restored, sharp, mask)
-        floats = Comparison(restored.double().clamp(0, 1), sharp.double().clamp(0, 1), mask)
-        levels = Comparison(_to_levels(restored), _to_levels(sharp), mask)
-        own = levels if self.quantised else floats
+
+        def compared(*, quantised: bool) -> Comparison:
+            of = _to_levels if quantised else _to_floats
+            return Comparison(of(restored), of(sharp), mask)
+
+        pair = compared(quantised=self.quantised)
+        own = pair
         aligned: bool | None = None
         if self.alignment is not None:
             in_register = _aligned(own, self.alignment)
             aligned = in_register is not None
             own = in_register or own
         scores = {name: float(definition.measure(own)) for name, definition in self._scores.items()}
+        pixels = math.prod(sharp.shape[-2:])
         if not all_definitions:
-            return Examined(scores, aligned, pixels=math.prod(sharp.shape[-2:]))
+            return Examined(scores, aligned, pixels=pixels)
+        other = compared(quantised=not self.quantised)
+        levels, floats = (pair, other) if self.quantised else (other, pair)
         if isinstance(self.alignment, EccAlignment) and self.alignment.is_default and self.quantised:
             of_field = own
         else:
@@ -179,7 +186,7 @@ class ScoringProtocol:
             key: float(one.measure(of_field if one.aligned else levels if one.quantised else floats))
             for key, one in DEFINITIONS.items()
         }
-        return Examined(scores, aligned, definitions, math.prod(sharp.shape[-2:]))
+        return Examined(scores, aligned, definitions, pixels)
 
 
 class GoProProtocol(ScoringProtocol):
@@ -303,6 +310,10 @@ def _one(image: Tensor) -> Tensor:
     """(1, C, H, W) as (C, H, W), on the processor, where alone sums are the same to the last digit."""
     image = image.detach().cpu()
     return image.squeeze(0) if image.ndim == 4 else image
+
+
+def _to_floats(image: Tensor) -> Tensor:
+    return image.double().clamp(0, 1)
 
 
 def _to_levels(image: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from deblur_lab.data.layouts.folders import DataFolder
 from deblur_lab.errors import DataError
 from deblur_lab.images import quoted
+from deblur_lab.images.files import shown_names
 
 # What stands in the descriptions of layouts for names of any kind, and words between names.
 _PLACEHOLDERS = frozenset(
@@ -58,8 +59,7 @@ def held_by(data: DataFolder) -> list[str]:
 
 def shown(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
-    text = ", ".join(quoted(name) for name in names[:_SHOWN]) or "nothing"
-    return f"{text} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else text
+    return shown_names(names, _SHOWN) or "nothing"
 
 
 def _alike(name: str, wanted: str) -> float:

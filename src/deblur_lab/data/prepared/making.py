@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from deblur_lab.data.checking import problems_of, refuse
 from deblur_lab.data.layouts import Pair
 from deblur_lab.data.picture_scenes import PictureScenes
-from deblur_lab.data.prepared.scenes import folder_of, place_of, root_of, stamps_of
-from deblur_lab.data.prepared.tiles import SUFFIX, TilesError, file_bytes, is_sound, read_header, write_tiles
+from deblur_lab.data.prepared.scenes import folder_of, place_of, root_of, stamps_of, tiles_of
+from deblur_lab.data.prepared.tiles import SUFFIX, Tiles, TilesError, file_bytes, is_sound, write_tiles
 from deblur_lab.data.progress import progress_bar
 from deblur_lab.data.workers import as_done, cores
 from deblur_lab.errors import ConfigurationError, DataError, MachineError
@@ -53,7 +53,7 @@ class Job:
             stamps = stamps_of(self.pair, self.root)
             kept = self._kept()
             if kept is not None:
-                return Done(kept, written=False)
+                return Done(kept.file_bytes, written=False)
             problems = problems_of(self.pair)
             if problems:
                 return Done(0, written=False, problems=tuple(problems))
@@ -66,13 +66,10 @@ class Job:
         except DataError as error:
             return Done(0, written=False, problems=(str(error),))
 
-    def looks_done(self) -> int | None:
-        """The size of the tiles that are there, if by their header they are of the files as they are."""
-        try:
-            tiles = read_header(self.path)
-            return tiles.file_bytes if tiles.sources == stamps_of(self.pair, self.root) else None
-        except (FileNotFoundError, DataError):
-            return None
+    def fitting_tiles(self) -> Tiles | None:
+        """The tiles that are there, if by their header they are of the files as they are."""
+        found = tiles_of(self.pair, self.root, self.path)
+        return found if isinstance(found, Tiles) else None
 
     def needed_bytes(self) -> int:
         """How large the tiles will be, by the header of the blurry picture; 0 if that cannot be read."""
@@ -83,11 +80,12 @@ class Job:
             return 0  # its turn will come, and it is told then
         return file_bytes(height, width, has_mask=self.pair.mask is not None)
 
-    def _kept(self) -> int | None:
-        size = self.looks_done()
+    def _kept(self) -> Tiles | None:
+        """The tiles that need not be written anew, all of which were read."""
+        tiles = self.fitting_tiles()
         try:
-            return size if size is not None and is_sound(read_header(self.path)) else None
-        except (FileNotFoundError, TilesError):
+            return tiles if tiles is not None and is_sound(tiles) else None
+        except TilesError:
             return None
 
 
@@ -177,7 +175,7 @@ def prepare(config: "DictConfig") -> None:
                     advance()
         except BaseException:
             results.close()  # those that have begun are finished
-            there = sum(job.looks_done() is not None for job in jobs)
+            there = sum(job.fitting_tiles() is not None for job in jobs)
             say(
                 f"{name}: {there} of {len(jobs)} training pairs are done, in {quoted(folder)}: the same "
                 "command goes on with the others"
@@ -253,7 +251,7 @@ def _needs(jobs: Sequence[Job], workers: int) -> tuple[int, int]:
     """How many tiles are to be written, and how much space that takes beside what is there."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         missing = [
-            job for job, size in zip(jobs, pool.map(Job.looks_done, jobs), strict=True) if size is None
+            job for job, tiles in zip(jobs, pool.map(Job.fitting_tiles, jobs), strict=True) if tiles is None
         ]
         sizes = list(pool.map(Job.needed_bytes, missing))
     # What is replaced goes only when its successor is there, for each worker at another moment.

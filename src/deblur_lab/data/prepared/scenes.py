@@ -314,7 +314,7 @@ def find_prepared(scenes: PictureScenes, folder: Path, num_threads: int = 4) -> 
     """
     root = root_of(scenes)
     with ThreadPoolExecutor(max_workers=max(num_threads, 1)) as pool:
-        found = list(pool.map(lambda pair: _tiles_of(pair, root, folder), scenes.pairs))
+        found = list(pool.map(lambda pair: tiles_of(pair, root, folder / place_of(pair, root)), scenes.pairs))
     tiles = [one if isinstance(one, Tiles) else None for one in found]
     pairs = tuple(pair for pair, one in zip(scenes.pairs, tiles, strict=True) if one is None)
     if not pairs:
@@ -325,9 +325,14 @@ def find_prepared(scenes: PictureScenes, folder: Path, num_threads: int = 4) -> 
     return PreparedScenes(scenes, tiles, folder, misfit)
 
 
-def _tiles_of(pair: Pair, root: Path, folder: Path) -> Tiles | tuple[str, str]:
-    """The tiles of a pair, or the kind of what is wrong with them and that in words."""
-    path = folder / place_of(pair, root)
+def tiles_of(pair: Pair, root: Path, path: Path) -> Tiles | tuple[str, str]:
+    """The tiles of a pair, or the kind of what is wrong with them and that in words.
+
+    Args:
+        pair: Its files.
+        root: The dataset's folder.
+        path: Of the tiles.
+    """
     try:
         tiles = read_header(path)
     except FileNotFoundError:

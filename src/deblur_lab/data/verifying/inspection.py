@@ -12,12 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageOps
 
 from deblur_lab.data.layouts import Pair
 from deblur_lab.data.samples import Split
 from deblur_lab.images import MAX_PIXELS, ImageError, check_picture, read_rgb
-from deblur_lab.images.files import opened
+from deblur_lab.images.files import mask_levels, opened
 
 GAMMA = 2.2
 _LIGHT = (np.arange(256) / 255) ** GAMMA
@@ -225,9 +224,7 @@ def inspect_mask(path: Path) -> tuple[MaskFacts, NDArray[np.uint8]]:
     check_picture(path, as_mask=True)
     with opened(path, MAX_PIXELS) as image:
         kind = image.format or ""
-        ImageOps.exif_transpose(image, in_place=True)
-        has_one_channel = image.mode in {"1", "L", "I", "F"} or image.mode.startswith("I;16")
-        levels = np.atleast_3d(np.asarray(image if has_one_channel else image.convert("RGB"))).max(axis=2)
+        levels = mask_levels(image)
     blurred = (levels != 0).astype(np.uint8)
     height, width = blurred.shape
     values, counts = np.unique(levels, return_counts=True)

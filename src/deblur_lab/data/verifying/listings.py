@@ -1,6 +1,5 @@
 """What names and counts show: splits, sequences, partners, and files that nobody asks for."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from deblur_lab.data.layouts import DataFolder, Fault, FaultKind, Pair
-from deblur_lab.data.published_sets import PUBLISHED, ExpectedSet, ExpectedSplit
+from deblur_lab.data.published_sets import PUBLISHED, ExpectedSet, ExpectedSplit, names_like
 from deblur_lab.data.samples import Split
 from deblur_lab.data.verifying.findings import Finding
 from deblur_lab.images import quoted
+from deblur_lab.images.files import shown_names
 
 _SHOWN = 6
 # What is expected where a layout has a fault of a kind.
@@ -142,18 +142,11 @@ def _split_findings(listed: Listed, expected: ExpectedSet, numbers: ExpectedSpli
 
 def _strangers(listed: Listed, expected: ExpectedSet) -> tuple[str, Path] | None:
     """The dataset that most pairs have names of, if it is another, and the first picture of those."""
-    if not expected.names:
+    found = names_like(expected, (pair.name for pair in listed.pairs))
+    if found is None:
         return None
-    foreign: dict[str, list[Path]] = {}
-    for pair in listed.pairs:
-        if not re.search(expected.names, pair.name):
-            others = (name for name, other in PUBLISHED.items() if re.search(other.names, pair.name))
-            foreign.setdefault(next(others, ""), []).append(pair.blurry)
-    foreign.pop("", None)
-    most = max(foreign, key=lambda name: len(foreign[name]), default="")
-    if not most or 2 * len(foreign[most]) <= len(listed.pairs):
-        return None
-    return most, foreign[most][0]
+    other, name = found
+    return other, next(pair.blurry for pair in listed.pairs if pair.name == name)
 
 
 def sequence_findings(listed: Sequence[Listed], expected: ExpectedSet) -> list[Finding]:
@@ -288,5 +281,4 @@ def expected_of_made_up(record: Mapping[str, Any], like: ExpectedSet) -> Expecte
 
 def named(names: Sequence[str]) -> str:
     """Some names, and how many more there are."""
-    shown = ", ".join(quoted(name) for name in names[:_SHOWN])
-    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+    return shown_names(names, _SHOWN)
