@@ -12,6 +12,8 @@ COMMANDS = {
     "predict": "restore a photo, or a folder of photos, of any size",
     "profile": "count a network's parameters and multiply-adds, measure its latency and peak memory",
     "report": "gather scores, curves and pictures of runs into one page",
+    "export": "write a network as ONNX or as an exported program of PyTorch",
+    "demo": "try a checkpoint on photos of your own, on a page in the browser",
     "data.verify": "look through a dataset's folder for all that is wrong with it",
     "data.prepare": "write training pictures as memory-mapped tiles, which are read much faster",
     "data.from_video": "turn fast videos into pairs of blurry and sharp pictures",

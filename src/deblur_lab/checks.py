@@ -70,6 +70,23 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "stages": Any,  # of a model's recipe, which nothing here reads
     },
     "report": {"runs": str, "output": str | None, "pictures": Natural},
+    "export": {
+        "checkpoint": str,
+        "output": str | None,
+        "format": Literal["onnx", "torch_export"],
+        "opset": Annotated[int, Range(18)],
+        "trusted_packages": list[str],
+    },
+    "demo": {
+        "checkpoint": str,
+        "host": str,
+        "port": Annotated[int, Range(0, 65535)] | None,
+        "max_pixels": Count,
+        "max_megabytes": Positive,
+        "open_browser": bool,
+        "device": str,
+        "trusted_packages": list[str],
+    },
     "data.verify": {
         "output": str | None,
         "expected": Literal["published", "test", "any"],
