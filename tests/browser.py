@@ -1,4 +1,4 @@
-"""A real browser, the system's Chromium, for tests of pages; where there is none they say so and are skipped."""
+"""A real browser, the system's Chromium, for tests of pages; where there is none they are skipped."""
 
 import os
 import shutil
