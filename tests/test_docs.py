@@ -203,6 +203,9 @@ def jobs(arguments: list[str]) -> list[list[str]]:
 def one_of(argument: str, number: int) -> str:
     """What a setting of a sweep is in one of its jobs."""
     key, _, value = argument.partition("=")
+    within = re.search(r"\b(?:interval|range)\(([^()]+)\)", value)  # of a search
+    if within:
+        return f"{key}={within[1].split(',')[0]}"
     return argument if "[" in value else f"{key}={value.split(',')[number]}"
 
 
@@ -383,8 +386,8 @@ def test_every_source_file_that_is_named_exists(page):
     ends = (".py", ".yaml")
     for code in spans(parts(page)[0]):
         if re.fullmatch(r"[\w/.-]+", code) and (code.endswith(ends) or code.startswith(("conf/", "src/"))):
-            if code in ("config.yaml", "folder/name.yaml"):
-                continue  # what a run writes; any
+            if code in ("config.yaml", "multirun.yaml", "folder/name.yaml"):
+                continue  # what a run, or a sweep, writes; any
             there = code.rstrip("/") in paths_in_the_project() or (page.parent / code).exists()
             assert there or page_shows(page, code), code
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_lab import prediction, restoring
+from deblur_lab import photo_jobs, prediction, restoring
 from deblur_lab.errors import ConfigurationError, DataError, DivergedError, MachineError
 from deblur_lab.images import read_rgb
 from deblur_lab.models import M2AENet
+from deblur_lab.photo_jobs import FIGURE_ENDINGS, Figures, Job
 from deblur_lab.pictures import PREDICTED
-from deblur_lab.prediction import Figures, Job, pictures_in, planned
+from deblur_lab.prediction import pictures_in, planned
 from deblur_lab.restoring import Restorer
 from tests.images.test_files import picture
 from tests.nets import Fade, small_aibnet, small_m2aenet
@@ -43,7 +44,7 @@ def test_names_and_kinds_of_the_results(tmp_path):
     assert targets("png") == ["a.png", "b.png", "c.PNG", "d.png", "e.png", "f v1.2 final.png", "g.x.png"]
     assert targets("jpeg") == ["a.JPG", "b.jpeg", "c.jpg", "d.jpg", "e.jpg", "f v1.2 final.jpg", "g.x.jpg"]
     (job,) = planned(inputs[:1], inputs[0], tmp_path / "out", "auto", True)
-    figures = Figures(*(tmp_path / "out" / f"a{ending}" for ending in prediction.FIGURE_ENDINGS))
+    figures = Figures(*(tmp_path / "out" / f"a{ending}" for ending in FIGURE_ENDINGS))
     assert job == Job(inputs[0], tmp_path / "out" / "a.JPG", "jpeg", figures)
     assert job.files == (tmp_path / "out" / "a.JPG", *figures)
     # What a file is counts, not what its name says.
@@ -132,7 +133,7 @@ def test_a_lack_of_memory_for_a_photo_is_its_own_failure(tmp_path, monkeypatch):
     def greedy(photo: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(prediction, "shown", greedy)
+    monkeypatch.setattr(photo_jobs, "shown", greedy)
     with pytest.raises(
         DataError, match=r"2 could not be restored:\n.*not enough memory for its 9 x 8 pixels"
     ):

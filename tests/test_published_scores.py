@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from deblur_lab import published_scores
-from deblur_lab.comparison import MEASURES
 from deblur_lab.config import configuration_root
 from deblur_lab.errors import DataError
 from deblur_lab.published_costs import DENSE_T, NAFNET_T, PRUNED_T, SIZE_PX, SUB_DECODERS_G, TRAINED_M
@@ -21,6 +20,7 @@ from deblur_lab.published_scores import (
     published_files,
     read_rows,
 )
+from deblur_lab.report_measures import MEASURES
 from deblur_lab.report_tables import printed_table
 from deblur_lab.reporting import table_lines
 

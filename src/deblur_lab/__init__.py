@@ -83,8 +83,8 @@ def load_model(path: str | os.PathLike[str]) -> "nn.Module":
     """The network of a checkpoint, in eval mode on the CPU: images in, restored images out.
 
     Args:
-        path: of a checkpoint that `deblur_lab.train` wrote, or of a published NAFNet; its architecture and
-            size are found in it.
+        path: of a checkpoint that `deblur_lab.train` wrote, or that others published of a NAFNet, a UFPNet or
+            one of the peers (docs/peers.md); its architecture and size are found in it.
 
     Returns:
         A module that maps (B, 3, H, W) RGB in [0, 1], of any height and width, to restored images of the
@@ -93,6 +93,7 @@ def load_model(path: str | os.PathLike[str]) -> "nn.Module":
 
     Raises:
         CheckpointError: the file cannot be read, is of no known network, or its weights do not fit.
+        MachineError: it is of a peer, and the library that has its architecture is not installed.
     """
     from pathlib import Path
 

@@ -21,7 +21,6 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from deblur_lab.config import build
 from deblur_lab.errors import CheckpointError
 from deblur_lab.images import quoted
-from deblur_lab.models import NAFNet
 from deblur_lab.models.published import describe_misfits, looks_like, misfits, net_of, weights_of
 
 RECORD_KEY = "deblur_lab"
@@ -214,6 +213,7 @@ def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Mod
 
     Raises:
         CheckpointError: the file cannot be read, is of an unknown network, or its weights do not fit it.
+        MachineError: a library that has its architecture is not installed.
     """
     checkpoint = read_checkpoint(path)
     if RECORD_KEY not in checkpoint:
@@ -236,7 +236,7 @@ def load_net(path: Path, trusted_packages: tuple[str, ...] = ()) -> tuple[nn.Mod
     return net.eval(), record
 
 
-def _published(checkpoint: Mapping[str, Any], path: Path) -> NAFNet:
+def _published(checkpoint: Mapping[str, Any], path: Path) -> nn.Module:
     try:
         return net_of(checkpoint)
     except CheckpointError as error:

@@ -7,15 +7,17 @@ import sys
 import warnings
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deblur_lab import __version__, experiments, ranks
-from deblur_lab.composition import brief, composing, trust_faults
+from deblur_lab.composition import Composer, brief, composing, is_search, trust_faults
 from deblur_lab.config import configuration_root, did_you_mean
 from deblur_lab.endings import on_sigterm, reporting
 from deblur_lab.errors import ConfigurationError, MachineError
@@ -57,6 +59,19 @@ def as_typed(argument: str) -> str:
     return f"{key}='{quoted}{chr(92) * trailing}'"
 
 
+def typed_again(setting: str) -> str:
+    """The reverse of `as_typed`: a setting that Hydra reads, as a person types it.
+
+    >>> typed_again("data.root='/data/My Photos (1)=x'")
+    'data.root=/data/My Photos (1)=x'
+    """
+    key, _, value = setting.partition("=")
+    if in_its_stage(key.lstrip("+")) not in PATH_KEYS or not value.startswith("'"):
+        return setting
+    read = OverridesParser.create().parse_override(setting).value()
+    return f"{key}={OmegaConf.create({'path': read}).path}"  # which takes its backslash from an escaped $
+
+
 def run(command: str, job: Callable[[DictConfig], None]) -> None:
     """Compose ``conf/<command>.yaml`` with what was typed, check it, and run the job with it.
 
@@ -91,58 +106,119 @@ def _run(command: str, job: Callable[[DictConfig], None]) -> None:
     if any(setting.startswith("resume=") and setting != "resume=null" for setting in quoted):
         # What is composed here is not what the run that goes on has (data.root, say): it judges for itself.
         quoted = [_forced(setting) for setting in quoted]
-    jobs: list[list[str]] = []
     if not flags.hydra_help and not flags.shell_completion:
-        quoted, jobs = _checked(command, quoted, flags)
+        quoted, jobs, parsed = _checked(command, quoted, flags)
+        if flags.multirun and not flags.help:
+            if is_search(jobs[0][1]):
+                _search(command, parsed, jobs[0][1], flags, job)
+            else:
+                _sweep(command, typed[1:], quoted, jobs, flags, partial(attempt, job))
+            return
 
     sys.argv = [typed[0], *flag_words, *quoted]
     composed = hydra.main(
         version_base="1.3", config_path=str(configuration_root() / "conf"), config_name=command
     )
 
-    failed: dict[int, int] = {}  # exit codes, by the numbers of a sweep's jobs
-
-    def guarded(config: DictConfig) -> None:
-        is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        try:
-            attempt(config)
-        except SystemExit as ended:
-            # Whoever stopped a job by a signal means the sweep.
-            if not is_sweep or not isinstance(ended.code, int) or not 1 <= ended.code <= 6:
-                raise
-            failed[int(HydraConfig.get().job.num)] = ended.code
-
-    def attempt(config: DictConfig) -> None:
+    def alone(config: DictConfig) -> None:
         # A run on several devices starts its other processes with what stands here, and they quote it again.
         sys.argv = typed
-        # Errors are met inside the job, before Hydra sees them, which would print a line of its own.
-        with reporting():
-            try:
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    _announce_job(config, jobs)
-                names = experiments.chosen(HydraConfig.get().overrides.task)
-                if names:
-                    with open_dict(config):
-                        config[experiments.GROUP] = names
-                job(config)
-            except SystemExit as ended:
-                # Lightning makes an exit code of 1 of Ctrl-C.
-                if isinstance(ended.__context__, KeyboardInterrupt):
-                    raise ended.__context__ from None
-                raise
+        attempt(job, config)
 
     try:
-        composed(guarded)()
+        composed(alone)()
     except OSError:
         raise
     except Exception as error:
         # What the job raises does not come so far: this is of Hydra's own.
         raise ConfigurationError(brief(error)) from error
-    if failed:
-        sys.stdout.write(f"{len(failed)} of {len(jobs)} jobs failed:\n")
-        for number, code in failed.items():
-            sys.stdout.write(f"  job {number + 1} ({_own_settings(jobs, number)}): exit code {code}\n")
-        sys.exit(next(iter(failed.values())))
+
+
+def attempt(job: Callable[[DictConfig], None], config: DictConfig) -> None:
+    """Do the work of a job, and end as a command does.
+
+    Errors are met here, before Hydra sees them, which would print lines of its own.
+
+    Args:
+        job: does it.
+        config: composed.
+
+    Raises:
+        SystemExit: it failed, or was stopped.
+    """
+    with reporting():
+        try:
+            names = experiments.chosen(HydraConfig.get().overrides.task)
+            if names:
+                with open_dict(config):
+                    config[experiments.GROUP] = names
+            job(config)
+        except SystemExit as ended:
+            # Lightning makes an exit code of 1 of Ctrl-C.
+            if isinstance(ended.__context__, KeyboardInterrupt):
+                raise ended.__context__ from None
+            raise
+
+
+def _sweep(
+    command: str,
+    typed: Sequence[str],
+    settings: Sequence[str],
+    jobs: Sequence[tuple[list[str], DictConfig]],
+    flags: Namespace,
+    work: Callable[[DictConfig], None],
+) -> None:
+    """Run all jobs of a sweep."""
+    from deblur_lab import sweeps
+
+    folder = Path(str(OmegaConf.select(jobs[0][1], "hydra.sweep.dir")))
+    if not any(setting.startswith("hydra.sweep.dir=") for setting in settings):
+        folder = _made(folder)
+    own = None if flags.config_dir is None else Path(flags.config_dir)
+    sweeps.run(sweeps.Sweep(command, typed, settings, jobs, folder, own, typed_again, work))
+
+
+def _search(
+    command: str,
+    parsed: Sequence[Override],
+    config: DictConfig,
+    flags: Namespace,
+    work: Callable[[DictConfig], None],
+) -> None:
+    """Search for the best settings."""
+    from deblur_lab import search, search_space, trials
+
+    folder = Path(str(OmegaConf.select(config, "hydra.sweep.dir")))
+    if not any(str(override.input_line).startswith("hydra.sweep.dir=") for override in parsed):
+        folder = _made(folder)
+    fixed = [] if flags.config_dir is None else ["--config-dir", flags.config_dir]
+    for override in parsed:
+        if not override.is_sweep_override() and not override.get_key_element().startswith("hydra"):
+            fixed.append(typed_again(str(override.input_line)))
+    runner = trials.runner(command, config, fixed, folder, partial(_alone, command, work))
+    settings = search.settings_of(config)
+    code = search.Search(settings, search_space.space_of(parsed)[0], fixed, folder, runner).run()
+    if code:
+        sys.exit(code)
+
+
+def _alone(command: str, job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int:
+    """Run a command within this one, and end it as it would end by itself.
+
+    Returns:
+        Its exit code.
+    """
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    ranks.show_way_on(str)  # not what one before it has said
+    try:
+        with reporting():
+            _run(command, job)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        sys.argv = before
+    return 0
 
 
 _usual_format = warnings.formatwarning
@@ -213,8 +289,13 @@ def _spread(command: str, settings: Sequence[str]) -> list[str]:
     return [re.sub(r"^output=(?!null$)", "hydra.sweep.dir=", setting) for setting in settings]
 
 
-def _checked(command: str, settings: Sequence[str], flags: Namespace) -> tuple[list[str], list[list[str]]]:
+def _checked(
+    command: str, settings: Sequence[str], flags: Namespace
+) -> tuple[list[str], list[tuple[list[str], DictConfig]], list[Override]]:
     """The settings to run with, and those of each job, of which there is one if no sweep is asked for.
+
+    With the settings of a job stands what was composed of them; last come all settings, as they were read.
+    The jobs of a search are none that will be run, but try out all that is searched.
 
     Raises:
         ConfigurationError: with every fault in them.
@@ -230,7 +311,11 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> tuple[l
             # What is swept over is written out; Hydra, which runs the jobs, shall not look for it again.
             settings = [_forced(str(override.input_line)) for override in parsed]
             settings.append("hydra.sweeper.params=null")
-        jobs = composer.jobs(parsed, flags.multirun)
+        if flags.multirun:
+            jobs, told = _jobs_of(composer, parsed)
+            found += told
+        else:
+            jobs = composer.jobs(parsed, sweep=False)
         configs: list[DictConfig] = []
         for job in jobs:
             config, fitting, told = composer.compose(job)
@@ -243,21 +328,43 @@ def _checked(command: str, settings: Sequence[str], flags: Namespace) -> tuple[l
                 if not told:
                     found += _sweeps_in_vain(composer.not_swept(config, job), job, flags.multirun)
                 # Its imports take seconds: not before --help has been answered.
-                from deblur_lab.checks import command_faults
+                from deblur_lab.checks import budgeted_faults
 
-                found += composer.place(command_faults(command, config), fitting)
+                found += composer.place(budgeted_faults(command, config, job), fitting)
                 if not found and command == "train" and config.stages:
                     found += unheard(config, composer.typed(job))
             if flags.package and OmegaConf.select(config, flags.package) is None:
                 found.append(f"--package {flags.package}: there is no such part of the configuration")
         if flags.multirun and not found:
-            from deblur_lab.checks import sweep_faults
+            from deblur_lab.cluster import launch_faults
+            from deblur_lab.sweep_jobs import sweep_faults
 
-            found += sweep_faults(configs)
+            found += sweep_faults(configs) + launch_faults(configs)
     lines = list(dict.fromkeys(found))
     if lines:
         raise ConfigurationError("\n       ".join(lines))
-    return list(settings), jobs
+    return list(settings), list(zip(jobs, configs, strict=True)), parsed
+
+
+def _jobs_of(composer: Composer, parsed: Sequence[Override]) -> tuple[list[list[str]], list[str]]:
+    """The settings of each job of a sweep, or of those that try out a search; and a line for each fault."""
+    fixed = [override for override in parsed if not override.is_sweep_override()]
+    config = composer.compose([str(override.input_line) for override in fixed])[0]
+    if config is not None and is_search(config):
+        from deblur_lab import search, search_space
+
+        space, found = search_space.space_of(parsed)
+        found += search.search_faults(config)
+        words = [str(override.input_line) for override in fixed]
+        return [[*words, *tried] for tried in search_space.samples(space) or [[]]], found
+    # What lies between two numbers are too many to run through.
+    ranges = [str(override.input_line) for override in parsed if _is_range(override)]
+    found = [f"{typed}: a sweep takes single values: add hydra/sweeper=optuna to search" for typed in ranges]
+    return composer.jobs([override for override in parsed if not _is_range(override)], sweep=True), found
+
+
+def _is_range(override: Override) -> bool:
+    return override.is_sweep_override() and not override.is_discrete_sweep()
 
 
 def _forced(setting: str) -> str:
@@ -278,24 +385,6 @@ def _sweeps_in_vain(keys: Sequence[str], job: Sequence[str], sweeps: bool) -> li
     if sweeps:
         return [f"{what}, as do others that it is swept with: give one of them at a time"]
     return [f"{what}: add -m, or give one value of each"]
-
-
-def _announce_job(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
-    """Give a job of a sweep its folder, and say which one it is."""
-    number = int(HydraConfig.get().job.num)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if folder.is_relative_to(Path.cwd()):
-        folder = folder.relative_to(Path.cwd())
-    with open_dict(config):
-        config.output = str(folder)
-    sys.stdout.write(f"job {number + 1} of {len(jobs)}: {_own_settings(jobs, number)}, in {folder}\n")
-    sys.stdout.flush()
-
-
-def _own_settings(jobs: Sequence[Sequence[str]], number: int) -> str:
-    """What tells a job of a sweep from the others."""
-    same = set.intersection(*(set(job) for job in jobs))
-    return " ".join(setting for setting in jobs[number] if setting not in same) or "as typed"
 
 
 def folder_for(output: str | None, default_name: str) -> Path:

@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
-from hydra.types import RunMode
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,6 +56,8 @@ def trust_faults(config: DictConfig, typed: Sequence[str]) -> list[str]:
             found.append(f"hydra.{key} could run any code: take it out of the YAML that sets it")
     for key in ("launcher", "sweeper"):
         target = str(OmegaConf.select(config, f"hydra.{key}._target_"))
+        if key == "sweeper" and is_search(config):
+            continue
         if not target.startswith(("hydra._internal.core_plugins.", "hydra_plugins.")):
             found.append(f"hydra.{key}._target_={target} is none of Hydra's: choose hydra/{key}=basic")
     if OmegaConf.select(config, "hydra.mode") is not None:
@@ -62,6 +67,15 @@ def trust_faults(config: DictConfig, typed: Sequence[str]) -> list[str]:
         names = ",".join(map(str, opened))
         found.append(f"trusted_packages=[{names}] stands in a YAML: type it, if you trust their code")
     return found
+
+
+def is_search(config: DictConfig) -> bool:
+    """Whether a configuration asks for a search in place of a sweep, as ``hydra/sweeper=optuna`` does.
+
+    Args:
+        config: composed, with what Hydra keeps in it.
+    """
+    return str(OmegaConf.select(config, "hydra.sweeper._target_")) == "deblur_lab.search.Search"
 
 
 # Where a YAML says, in Hydra's way, what it sweeps over; and what is not its to say.
@@ -255,6 +269,26 @@ class Composer:
                 found += [fault] if self.typed([setting]) else self.place([fault], kept)
         return config, kept, found
 
+    def launcher(
+        self, settings: Sequence[str], folder: Path, task: TaskFunction
+    ) -> tuple[Launcher, DictConfig]:
+        """What Hydra runs the jobs of a sweep with, and the configuration that it makes of the sweep itself.
+
+        Args:
+            settings: all of them, with what they sweep over.
+            folder: of the sweep.
+            task: what to call with the configuration of each job.
+        """
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        own = [f"hydra.sweep.dir={_quoted(str(folder))}", "hydra.mode=MULTIRUN"]
+        kept = [setting for setting in settings if not setting.lstrip("+").startswith("hydra.sweep.dir=")]
+        config = hydra.compose_config(
+            self._command, [*kept, *self._search, *own], RunMode.MULTIRUN, from_shell=False
+        )
+        context = HydraContext(config_loader=self._loader, callbacks=Callbacks(config))
+        return Plugins.instance().instantiate_launcher(context, task, config), config
+
     def place(self, faults: Sequence[str], settings: Sequence[str]) -> list[str]:
         """The faults, each with the file in which it stands if a person wrote that.
 
@@ -344,6 +378,10 @@ def unknown_setting(key: str, config: DictConfig) -> str:
     """That there is no setting of a dotted key, and which one may be meant."""
     if key == "data.root":
         return "there is no setting data.root, as these data read no folder: choose data=reloblur, ..."
+    if key.startswith("hydra.sweeper.") and is_search(config):
+        names = [str(name) for name in config.hydra.sweeper if not str(name).startswith("_")]
+        hint = did_you_mean(key, [f"hydra.sweeper.{name}" for name in names], f"there are {', '.join(names)}")
+        return f"there is no setting {key}: {hint}"
     known = [known for known in dotted_keys(config) if known.partition(".")[0] != "hydra"]
     if key.startswith(f"{STAGES}."):
         known = list(dict.fromkeys([*known, *_keys_of_stages(config)]))
@@ -372,7 +410,8 @@ def _keys_of_stages(config: DictConfig) -> list[str]:
 @contextmanager
 def composing(command: str, folder: Path | None = None) -> Iterator[Composer]:
     """Compose configurations of a command; see `Composer`."""
-    with initialize_config_dir(str(configuration_root() / "conf"), version_base="1.3"):
+    conf = str(configuration_root() / "conf")
+    with initialize_config_dir(conf, job_name=command, version_base="1.3"):
         yield Composer(command, folder, GlobalHydra.instance().config_loader())
 
 

@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.data.published_sets import PUBLISHED
 
+# Lines of cells that are as long, or shorter, are not broken; others are, where a screen is too narrow.
+_SHORT = 10
 # Highlighting would colour every number of a path.
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -227,6 +232,34 @@ def print_measures(measures: Mapping[str, float]) -> None:
     table.add_column("value", justify="right")
     for name, value in measures.items():
         table.add_row(name, _number(value, 2 if name.endswith("_db") else 4))
+    _console.print(table)
+
+
+@rank_zero_only
+def print_cells(
+    title: str,
+    heading: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    words: int,
+    styles: Mapping[tuple[int, int], str],
+) -> None:
+    """Print a table of text.
+
+    Args:
+        title: what stands above.
+        heading: of the columns.
+        rows: as long as the heading.
+        words: how many columns, from the left, hold words; the others hold numbers.
+        styles: Rich's (``bold``, ``underline``), by row and column.
+    """
+    table = Table(title=escape(title), box=SIMPLE_HEAD, show_edge=False, padding=0)
+    for column, name in enumerate(heading):
+        justify: JustifyMethod = "left" if column < words else "right"
+        lines = [*name.split(), *(line for row in rows for line in row[column].split("\n"))]
+        longest = max(map(len, lines), default=0)
+        table.add_column(escape(name), justify=justify, overflow="fold", min_width=min(longest, _SHORT))
+    for at, row in enumerate(rows):
+        table.add_row(*(Text(cell, styles.get((at, column), "")) for column, cell in enumerate(row)))
     _console.print(table)
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig
 from torch import nn
 
-from deblur_lab.callbacks import Bars, Converter, Pictures, Scores
+from deblur_lab.callbacks import Bars, Converter, NetCost, Pictures, Scores
 from deblur_lab.checkpoints import load_net
 from deblur_lab.checks import require_device
 from deblur_lab.command_line import folder_for
@@ -83,7 +83,7 @@ def evaluate(config: DictConfig) -> None:
     node = {
         **settings["trainer"],
         "callbacks": [
-            *([] if subject.converter is None else [subject.converter]),
+            *([] if subject.converter is None else [NetCost(scores.about), subject.converter]),
             scores,
             pictures,
             stop,

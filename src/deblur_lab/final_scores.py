@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from deblur_lab.callbacks import Converter, Measures, Pictures, Scores
+from deblur_lab.callbacks import Converter, Measures, NetCost, Pictures, Scores
 from deblur_lab.console import print_measures, print_scores
 from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.logs import dashboards
@@ -55,6 +55,7 @@ class RestoredScores:
         self._scores = Scores(converter, folder, about)
         self.file = folder / "scores.json"
         self.callbacks: Sequence[Callback] = (
+            NetCost(self._scores.about),
             converter,
             self._scores,
             Pictures(folder / "pictures", pictures, self._scores),

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,32 @@ from omegaconf import OmegaConf
 
 from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.errors import DataError
+from deblur_lab.exhibits import StoredExhibit, read_exhibits
 from deblur_lab.run_folders import plain_leaves
 from deblur_lab.stages import STAGES
 
 _STAGES = "stages.json"
 # What older versions call such data, without a mark.
 _SYNTHETIC = "synthetic"
+_BLURRY, _ALIGNED = "blurry_", "aligned"
 _SOURCES = re.compile(r"data\.sources\[(\d+)\]\.(_target_|name)")
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The scores of one test image; a score that it does not have is left out.
+
+    Attributes:
+        dataset: that it is of, as in ``scores.json``, without the mark of made-up data.
+        name: of the image.
+        restored: scores of the restored image, by name (``psnr_db``, ``ssim``, ...).
+        blurry: those of the blurry input, by the same names.
+    """
+
+    dataset: str
+    name: str
+    restored: Mapping[str, float]
+    blurry: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,24 @@ class Run:
                 sources.setdefault(match[1], {})[match[2]] = str(value)
         made_up = {result["dataset"] for result in self.scores["results"] if is_made_up(result)}
         return tuple(_source_name(source, made_up) for source in sources.values())
+
+    @cached_property
+    def images(self) -> Sequence[ImageScores]:
+        """The scores of each test image, in the order of ``scores.csv``; none where there is no such file.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return _images(self.folder / "scores.csv")
+
+    @cached_property
+    def exhibits(self) -> Sequence[StoredExhibit]:
+        """The test images whose pictures the run kept one by one, in order of their names.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        return read_exhibits(self.folder / "pictures" / "exhibits")
 
     @property
     def evaluated(self) -> str:
@@ -171,6 +209,29 @@ def _configuration(path: Path) -> tuple[str, dict[str, Any]]:
         raise DataError(f"{path} is damaged: it holds no settings: mend or remove it")
     leaves = [plain_leaves(node, str(key)) for key, node in settings.items()]
     return text, {key: value for part in leaves for key, value in part.items()}
+
+
+def _images(path: Path) -> tuple[ImageScores, ...]:
+    if not path.is_file():
+        return ()
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            # What has a twin of the blurry input is a score; not so what says whether pictures were aligned.
+            names = [name for name in columns if f"{_BLURRY}{name}" in columns and name != _ALIGNED]
+            return tuple(
+                ImageScores(row["dataset"], row["name"], _known(row, names), _known(row, names, _BLURRY))
+                for row in reader
+            )
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
+            raise DataError(f"{path} is damaged: {error}: mend or remove it") from error
+
+
+def _known(row: Mapping[str, str], names: Sequence[str], prefix: str = "") -> dict[str, float]:
+    if None in row or None in row.values():
+        raise ValueError(f"the row of {row['name']} has another length than the heading")
+    return {name: float(row[prefix + name]) for name in names if row[prefix + name]}
 
 
 def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:

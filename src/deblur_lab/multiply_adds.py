@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from deblur_lab.ops.costs import counting
@@ -48,6 +49,69 @@ def counted(run: Callable[[], Result]) -> tuple[Result, dict[str, int]]:
     for name, multiply_adds in of_ours.items():
         counts[name] = counts.get(name, 0) + multiply_adds
     return result, {name: count for name, count in counts.items() if count}
+
+
+def counted_by_gradients(run: Callable[[], object]) -> tuple[int, int]:
+    """Run something, and count what gradients pass through, and what none does, apart.
+
+    Args:
+        run: what is counted; with gradients, which need not be asked for of anything.
+
+    Returns:
+        The multiply-adds of operations whose results carry gradients, and of those whose results carry none:
+        of frozen parts that nothing trained lies before.
+    """
+    with FlopCounterMode(display=False, custom_mapping=dict(_FORMULAS)) as of_torch, counting() as of_ours:
+
+        def total() -> int:
+            return int(of_torch.get_total_flops()) // 2 + sum(of_ours.values())
+
+        with _WithoutGradients(total) as watch:
+            run()
+        return total() - watch.multiply_adds, watch.multiply_adds
+
+
+class _WithoutGradients(TorchFunctionMode):
+    """Adds up what operations take whose results carry no gradient.
+
+    Args:
+        total: the multiply-adds until now.
+    """
+
+    def __init__(self, total: Callable[[], int]) -> None:
+        super().__init__()
+        self._total = total
+        self._switched_off = not torch.is_grad_enabled()
+        self._unsettled = 0  # of operations of our own, whose inner results carry no gradients anyhow
+        self.multiply_adds = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - PyTorch's signature
+        """PyTorch's."""
+        before = self._total()
+        settles = torch.is_grad_enabled() and self._unsettled > 0
+        if settles and any(isinstance(one, torch.Tensor) for one in args):
+            # The first that is done with what such an operation has returned.
+            self.multiply_adds += 0 if _carry_gradients(args) else self._unsettled
+            self._unsettled = 0
+        result = func(*args, **(kwargs or {}))
+        took = self._total() - before
+        if func is torch._C._set_grad_enabled:
+            self._switched_off = not args[0]
+        if not torch.is_grad_enabled() and not self._switched_off:  # inside of an operation of our own
+            self._unsettled += took
+        elif not _carry_gradients(result if isinstance(result, list | tuple) else (result,)):
+            self.multiply_adds += took
+        return result
+
+
+def _carry_gradients(values: Sequence[object]) -> bool:
+    return any(value.requires_grad for value in values if isinstance(value, torch.Tensor))
 
 
 def _name(operation: str) -> str:

@@ -116,11 +116,6 @@ class Launcher(_SubprocessScriptLauncher):
                 os.environ[name] = value
 
     def _start(self) -> None:
-        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise ConfigurationError(
-                f"trainer.devices={self.num_processes}: a sweep (-m) runs its jobs on one device each; start "
-                "jobs on several devices one by one"
-            )
         environment = self.cluster_environment
         shared = {
             "MASTER_ADDR": environment.main_address,
@@ -160,7 +155,9 @@ def _deaf() -> Iterator[None]:
 
 
 def _module() -> str:
-    """What this process was started as, by ``python -m``."""
+    """What this process was started as, by ``python -m``; of a job of a sweep, what runs it alone."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return f"deblur_lab.{HydraConfig.get().job.config_name}"
     spec = sys.modules["__main__"].__spec__
     assert spec is not None, "the commands are modules"
     return spec.name

@@ -19,6 +19,8 @@ from deblur_lab.errors import MachineError, UserError
 
 # Given to the processes that the first one starts: its process, and the pipe by which it is told of mistakes.
 _FIRST = "DEBLUR_LAB_FIRST_PROCESS"
+# Given to a job of a sweep that has a process of its own: the sweep's.
+_SWEEP = "DEBLUR_LAB_SWEEP_PROCESS"
 _LOOK_EVERY_S = 0.1
 _SECOND_SPEAKER_S = 2.0
 _INTERACTIVE_JOBS = ("bash", "interactive")  # in which Slurm's variables tell of the shell
@@ -85,6 +87,18 @@ def environment_of(pipe: int) -> dict[str, str]:
     return {_FIRST: f"{os.getpid()}:{pipe}"}
 
 
+def environment_of_job() -> dict[str, str]:
+    """What a sweep adds to the environment of a job that it starts as a process of its own."""
+    return {_SWEEP: str(os.getpid())}
+
+
+def _follow_sweep(sweep: int) -> None:
+    """End with the sweep's process, however that ends: what starts it again shall find the folder free."""
+    while os.getppid() == sweep:
+        time.sleep(_LOOK_EVERY_S)
+    leave(MachineError.exit_code)
+
+
 def _follow(first: int) -> None:
     while os.getppid() == first:
         time.sleep(_LOOK_EVERY_S)
@@ -98,8 +112,14 @@ def _follow(first: int) -> None:
 
 @contextlib.contextmanager
 def following_first() -> Iterator[None]:
-    """Runs what a process does; one that the first one started ends then, or when the first one is gone."""
+    """Runs what a process does; one that the first one started ends then, or when the first one is gone.
+
+    So does the process of a sweep's job when that of the sweep is gone.
+    """
     if not started_by_first():
+        if _SWEEP in os.environ:
+            sweep = int(os.environ.pop(_SWEEP))
+            threading.Thread(target=_follow_sweep, args=(sweep,), daemon=True, name="follow-sweep").start()
         yield
         return
     first = int(os.environ[_FIRST].partition(":")[0])

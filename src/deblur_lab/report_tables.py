@@ -4,24 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deblur_lab.comparison import (
-    UNSET,
-    Comparison,
-    Row,
-    Spread,
-    images_of,
-    measure_of,
-    own_protocol,
-    scored_by,
-    training_sets,
-)
+from deblur_lab.comparison import SETTINGS_TOLD, Comparison, Row
 from deblur_lab.console import SCORE_TITLES, part_title, unlike_published
 from deblur_lab.finished_runs import Run
+from deblur_lab.leaderboard import Entry, Leaderboard
+from deblur_lab.model_differences import BLURRY, SCORES, ModelDifference, shown_difference
 from deblur_lab.published_scores import NOT_TOLD, NUMBERS, PublishedRow
+from deblur_lab.report_measures import Spread, measure_of
+from deblur_lab.scored_results import images_of, own_protocol, scored_by, training_sets
+from deblur_lab.setting_differences import UNSET
+from deblur_lab.significance import PairedDifference
 from deblur_lab.stage_table import BRIEF, brief_cells
 
-# Of more settings than these, a table has one column for all.
-_SETTING_COLUMNS = 4
 # Of more runs in a row than these, not all are named.
 _NAMES = 2
 _BLUR = {
@@ -33,6 +27,9 @@ _BLUR = {
 }
 
 
+_ADDS = "multiply_adds"
+_PUBLISHED = " (published)"
+_COSTS = {"parameters": "parameters (M)", _ADDS: "multiply-adds (G)"}
 # The parts of a protocol that `describe` of it tells, and older runs do not have.
 _PARTS = ("psnr", "ssim", "alignment", "quantisation", "tlc")
 
@@ -47,7 +44,8 @@ class Table:
         words: how many columns, from the left, hold words; the others hold numbers.
         words_behind: how many columns, from the right, hold words as well.
         title: what stands above; may be empty.
-        bold: (row, column) of the cells that stand out.
+        bold: (row, column) of the cells that stand out: the best.
+        underlined: (row, column) of the second.
     """
 
     heading: Sequence[str]
@@ -56,6 +54,7 @@ class Table:
     title: str = ""
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     words_behind: int = 0
+    underlined: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
     def is_word(self, column: int) -> bool:
         """Whether a column holds words."""
@@ -158,7 +157,7 @@ def comparison_table(comparison: Comparison) -> Table:
     Many settings stand behind the scores, in one column.
     """
     columns, headings = comparison.columns, comparison.headings
-    few = len(headings) <= _SETTING_COLUMNS
+    few = len(headings) <= SETTINGS_TOLD
     named = not few or any(row.evaluated for row in comparison.rows)
     own = (*(("run",) if named else ()), *(headings if few else ()))
     heading = (*own, "trained on", "protocol", "seeds")
@@ -183,11 +182,10 @@ def comparison_table(comparison: Comparison) -> Table:
         ]
         for row in comparison.rows
     ]
-    bold = {
-        (len(above) + at, len(heading) + number)
+    places = {
+        (len(above) + at, len(heading) + number): comparison.place(row, name)
         for at, row in enumerate(comparison.rows)
         for number, name in enumerate(columns)
-        if comparison.is_best(row, name)
     }
     titles = (measure_of(name).title for name in columns)
     return Table(
@@ -195,9 +193,138 @@ def comparison_table(comparison: Comparison) -> Table:
         above + rows,
         len(heading),
         comparison.title,
-        frozenset(bold),
+        _at(places, 1),
         len(behind),
+        _at(places, 2),
     )
+
+
+def leaderboard_table(board: Leaderboard, *, ranked: bool = False) -> Table:
+    """Models side by side as the papers have them: scores, parameters, multiply-adds; and what was printed.
+
+    The best is bold and the second underlined. Rows that were printed say so, and whose they are.
+
+    Args:
+        board: whose entries are the rows.
+        ranked: of what was printed, only what best and second are found of.
+    """
+    entries = [*board.entries, *(entry for entry in board.published if entry.ranked or not ranked)]
+    details = any(entry.details for entry in entries)
+    costs = [kind for kind in _COSTS if any(getattr(entry, kind) is not None for entry in entries)]
+    sizes = {entry.size_px for entry in entries if entry.multiply_adds is not None}
+    # Multiply-adds of one size for all stand in the heading, of several in each cell.
+    size = sizes.pop() if len(sizes) == 1 else None
+    heading = (
+        "model",
+        *(("what differs",) if details else ()),
+        *("trained on", "protocol", "seeds"),
+    )
+    behind = ("source",) if board.published else ()
+    above = []
+    if any(board.blurry.values()):
+        words = [BLURRY, *[""] * (len(heading) - 1)]
+        words[-3:-1] = ["-", board.protocol]
+        cells = [_measured(board.blurry[name], name) for name in board.columns]
+        above.append([*words, *cells, *("-" for _ in costs), *("-" for _ in behind)])
+    rows = [
+        [
+            entry.model if entry.published is None else f"{entry.model}{_PUBLISHED}",
+            *((entry.details,) if details else ()),
+            *(entry.trained_on, entry.protocol, _seeds_of(entry)),
+            *(_entered(entry, name) for name in board.columns),
+            *(_cost(entry, kind, size) for kind in costs),
+            *((_source(entry),) if behind else ()),
+        ]
+        for entry in entries
+    ]
+    places = {
+        (len(above) + at, len(heading) + number): board.place(entry, name)
+        for at, entry in enumerate(entries)
+        for number, name in enumerate(board.columns)
+    }
+    titles = [measure_of(name).title for name in board.columns]
+    of_size = "" if size is None else f" at {size[0]}x{size[1]}"
+    return Table(
+        (
+            *heading,
+            *titles,
+            *(f"{_COSTS[kind]}{of_size if kind == _ADDS else ''}" for kind in costs),
+            *behind,
+        ),
+        above + rows,
+        len(heading),
+        board.title,
+        _at(places, 1),
+        len(behind),
+        _at(places, 2),
+    )
+
+
+def narrowed(table: Table) -> Table:
+    """A table as far as a screen has room: the main scores, and not where they come from."""
+    main = {*SCORE_TITLES.values()}
+    kept = [
+        column
+        for column, title in enumerate(table.heading)
+        if (column < table.words and title not in ("trained on", "protocol"))
+        or title in main
+        or title.startswith(tuple(_COSTS.values()))
+    ]
+    moved = {column: at for at, column in enumerate(kept)}
+
+    def still(cells: frozenset[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+        return frozenset((row, moved[column]) for row, column in cells if column in moved)
+
+    def short(row: Sequence[str], column: int) -> str:
+        text = row[column]
+        if table.heading[column] == "seeds":
+            return "published" if row[0].endswith(_PUBLISHED) else text.partition(" (")[0]
+        if column == 0:
+            return text.removesuffix(_PUBLISHED)
+        return text.replace(" ± ", "\n± ")
+
+    # Multiply-adds' size, which is no number of the column's, goes to the title.
+    headings = [table.heading[column] for column in kept]
+    sized = next((text for text in headings if text.startswith(f"{_COSTS[_ADDS]} at ")), "")
+    return Table(
+        [
+            text.partition(" at ")[0].replace("multiply-", "mult.-").replace("parameters", "params")
+            for text in headings
+        ],
+        [[short(row, column) for column in kept] for row in table.rows],
+        sum(column < table.words for column in kept),
+        f"{table.title}{sized.replace(_COSTS[_ADDS], '; multiply-adds')}",
+        still(table.bold),
+        0,
+        still(table.underlined),
+    )
+
+
+def difference_table(differences: Sequence[ModelDifference]) -> Table | None:
+    """How models differ, a pair a row; None where there is no pair.
+
+    Pairs that cannot be compared say why, unless none can.
+    """
+    if not any(pair.scores for pair in differences):
+        return None
+    scores = [name for name in SCORES if any(name in pair.scores for pair in differences)]
+    rows = []
+    for pair in differences:
+        found = next(iter(pair.scores.values()), None)
+        told = ("-", "-") if found is None else (_images(found), _of_seeds(found.seeds, pair.second))
+        cells = [shown_difference(name, pair.scores[name]) if name in pair.scores else "-" for name in scores]
+        better = pair.why_not if found is None else f"{100 * found.share_better:.0f} %"
+        rows.append((pair.first, pair.second, *told, *cells, better))
+    titles = (measure_of(name).title for name in scores)
+    first = measure_of(scores[0]).title.partition(" (")[0]
+    heading = ("first", "less second", "images", "seeds", *titles, f"images with more {first}")
+    clear = {
+        (at, 4 + number)
+        for at, pair in enumerate(differences)
+        for number, name in enumerate(scores)
+        if name in pair.scores and pair.scores[name].excludes_zero
+    }
+    return Table(heading, rows, 2, "differences of the same images, with 95 % intervals", frozenset(clear))
 
 
 def published_table(comparison: Comparison) -> Table | None:
@@ -255,12 +382,58 @@ def stage_table(run: Run) -> Table | None:
     return Table(BRIEF, rows, title=f"stages of {run.name}")
 
 
+def _at(places: Mapping[tuple[int, int], int | None], place: int) -> frozenset[tuple[int, int]]:
+    return frozenset(cell for cell, found in places.items() if found == place)
+
+
+def _seeds_of(entry: Entry) -> str:
+    """How many and which, and of how many runs; nothing of an evaluation and of what was printed."""
+    return _counted(entry.seeds, len(entry.members)) if entry.seeds else ""
+
+
+def _entered(entry: Entry, column: str) -> str:
+    """A number with its spread; of what was printed, in the digits that it was printed with."""
+    if entry.published is not None:
+        return entry.published.numbers.get(column, "-")
+    return _measured(entry.cells.get(column), column, len(entry.seeds))
+
+
+def _cost(entry: Entry, kind: str, size: tuple[int, int] | None) -> str:
+    number = getattr(entry, kind)
+    if number is None:
+        return "-"
+    if kind != _ADDS:
+        return f"{number / 1e6:.2f}"
+    own = entry.size_px if size is None else None
+    text = f"{number / 1e9:.0f}" if number >= 1e11 else f"{number / 1e9:.3g}"
+    return text if own is None else f"{text} at {own[0]}x{own[1]}"
+
+
+def _source(entry: Entry) -> str:
+    if entry.published is None:
+        return "ours"
+    told = (entry.published.source, entry.published.reported, entry.published.note)
+    return "; ".join(text for text in told if text)
+
+
+def _images(found: PairedDifference) -> str:
+    return f"{found.count}" if found.groups is None else f"{found.count} of {found.groups} sequences"
+
+
+def _of_seeds(seeds: tuple[int, int], second: str) -> str:
+    return str(seeds[0]) if second == BLURRY else f"{seeds[0]} and {seeds[1]}"
+
+
 def _seeds(row: Row) -> str:
     """How many and which; how many runs, if some seed has several; nothing of an evaluation."""
     if row.evaluated:
         return ""
-    text = f"{len(row.seeds)} ({', '.join(row.seeds)})"
-    return f"{text}, {row.runs} runs" if row.runs > len(row.seeds) else text
+    return _counted(row.seeds, row.runs)
+
+
+def _counted(seeds: Sequence[str], runs: int) -> str:
+    text = f"{len(seeds)} ({', '.join(seeds)})"
+    return f"{text}, {runs} runs" if runs > len(seeds) else text
 
 
 def _joined(headings: Sequence[str], row: Row) -> str:

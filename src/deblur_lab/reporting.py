@@ -6,16 +6,21 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deblur_lab.command_line import folder_for
-from deblur_lab.comparison import Comparison, compare
+from deblur_lab.comparison import Comparison
 from deblur_lab.config import plain
-from deblur_lab.console import say
+from deblur_lab.console import print_cells, say
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import Run, dataset_of, find_runs
+from deblur_lab.leaderboard import Leaderboard, tables_across
+from deblur_lab.model_differences import WHAT_IT_MEANS, ModelDifference
 from deblur_lab.report_page import page
 from deblur_lab.report_tables import (
     Table,
     comparison_table,
+    difference_table,
     finding_tables,
+    leaderboard_table,
+    narrowed,
     origin,
     protocol_lines,
     published_table,
@@ -27,6 +32,8 @@ from deblur_lab.report_tables import (
 from deblur_lab.writing import replacing
 
 _NAMED = 10
+# Of more tables, the others are not printed.
+_SHOWN = 4
 
 
 def report(config: DictConfig) -> None:
@@ -43,18 +50,30 @@ def report(config: DictConfig) -> None:
     runs = find_runs(root)
     for run in runs:
         _require_whole(run)
-    comparisons = compare(runs)
+    boards, comparisons = tables_across(runs)
     folder = folder_for(settings["output"] or str(root), "")
     texts = {
-        "report.md": markdown(runs, comparisons),
-        "report.html": page(runs, comparisons, settings["pictures"]),
+        "report.md": markdown(runs, comparisons, boards),
+        "report.html": page(runs, comparisons, settings["pictures"], boards),
     }
     for name, text in texts.items():
         with replacing(folder / name) as file:
             file.write(text)
+    _print_tables(boards, comparisons)
     say(f"{len(runs)} run(s) in {folder / 'report.html'} and {folder / 'report.md'}")
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     say(f"from {root}: {', '.join(run.name for run in runs[:_NAMED])}{more}")
+
+
+def _print_tables(boards: Sequence[Leaderboard], comparisons: Sequence[Comparison]) -> None:
+    """The main tables, as far as a screen has room; of many the first ones."""
+    tables = [leaderboard_table(board, ranked=True) for board in boards]
+    tables = tables or [comparison_table(comparison) for comparison in comparisons]
+    for table in map(narrowed, tables[:_SHOWN]):
+        styles = dict.fromkeys(table.bold, "bold") | dict.fromkeys(table.underlined, "underline")
+        print_cells(table.title, table.heading, table.rows, table.words, styles)
+    if len(tables) > _SHOWN:
+        say(f"{len(tables) - _SHOWN} more table(s) are in report.md")
 
 
 def _require_whole(run: Run) -> None:
@@ -68,12 +87,25 @@ def _require_whole(run: Run) -> None:
         raise DataError(f"{path} was not written by deblur_lab: its results lack {error}") from error
 
 
-def markdown(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
-    """The tables as Markdown, those across runs first."""
-    lines = ["# Across runs", ""] if comparisons else []
+def markdown(
+    runs: Sequence[Run], comparisons: Sequence[Comparison], boards: Sequence[Leaderboard] = ()
+) -> str:
+    """The tables as Markdown, those across runs first: models side by side, then settings of one.
+
+    Raises:
+        DataError: the scores of a run's images cannot be read.
+    """
+    lines = ["# Models", ""] if boards else []
+    for board in boards:
+        table = leaderboard_table(board)
+        lines += [f"## {table.title}", "", *table_lines(table), ""]
+        lines += [line for note in board.notes for line in (note, "")]
+        lines += _difference_lines(board.differences)
+    lines += ["# Across runs", ""] if comparisons else []
     for comparison in comparisons:
         table, printed = comparison_table(comparison), published_table(comparison)
         lines += [f"## {table.title}", "", *table_lines(table), "", comparison.origin, ""]
+        lines += _difference_lines(comparison.differences)
         if printed is not None:
             lines += ["---", "", f"**{printed.title}**", "", *table_lines(printed), ""]
     lines += ["# Runs", ""]
@@ -100,14 +132,29 @@ def markdown(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
+def _difference_lines(differences: Sequence[ModelDifference]) -> list[str]:
+    """How models differ, and what the intervals mean; or why that is not known."""
+    table = difference_table(differences)
+    if table is not None:
+        return [f"**{table.title}**", "", *table_lines(table), "", WHAT_IT_MEANS, ""]
+    reasons = list(dict.fromkeys(pair.why_not for pair in differences))
+    return [f"No differences by image: {'; '.join(reasons)}.", ""] if reasons else []
+
+
 def table_lines(table: Table) -> list[str]:
     """A table as Markdown, without its title."""
     rules = ["---" if table.is_word(column) else "---:" for column in range(len(table.heading))]
     rows = [
-        [f"**{cell}**" if (at, column) in table.bold else cell for column, cell in enumerate(row)]
+        [_marked(table, at, column, cell) for column, cell in enumerate(row)]
         for at, row in enumerate(table.rows)
     ]
     return [_line(row) for row in (table.heading, rules, *rows)]
+
+
+def _marked(table: Table, at: int, column: int, cell: str) -> str:
+    if (at, column) in table.bold:
+        return f"**{cell}**"
+    return f"<u>{cell}</u>" if (at, column) in table.underlined else cell
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -280,25 +280,48 @@ def require_same_settings(
     """
     moved = str(reached.record.get("config", settings).get("output")), str(settings.get("output"))
     before, now = (
-        {
-            name: _moved(value, *moved)
-            for key, node in config.items()
-            if key not in _NOT_OF_THE_RUN
-            for name, value in plain_leaves(node, key).items()
-            if not _may_change(name, changeable) and not _FOLLOWS_WHAT_MAY_CHANGE.fullmatch(name)
-        }
+        lasting(
+            {
+                name: _moved(value, *moved)
+                for key, node in config.items()
+                if key not in _NOT_OF_THE_RUN
+                for name, value in plain_leaves(node, key).items()
+            },
+            changeable,
+        )
         for config in (reached.record.get("config", settings), settings)
     )
-    told = [
-        _difference(name, before.get(name, _UNSET), now.get(name, _UNSET))
-        for name in {**before, **now}
-        if before.get(name, _UNSET) != now.get(name, _UNSET)
-    ]
+    told = differences(before, now)
     if told:
         raise ConfigurationError(
-            f"{folder / 'config.yaml'} was edited since {reached.checkpoint.name} was saved: {_few(told)}; "
+            f"{folder / 'config.yaml'} was edited since {reached.checkpoint.name} was saved: {told}; "
             f"put it back, or start a new run with init_from={reached.checkpoint}"
         )
+
+
+def lasting(settings: Mapping[str, Any], changeable: Sequence[str]) -> dict[str, Any]:
+    """Those settings, by dotted key, that a resumed run may not change.
+
+    Args:
+        settings: of a run, by dotted key.
+        changeable: as in `resumed_settings`.
+    """
+    return {
+        name: value
+        for name, value in settings.items()
+        if not _may_change(name, changeable) and not _FOLLOWS_WHAT_MAY_CHANGE.fullmatch(name)
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two runs' settings, by dotted key, in words; empty if nothing does."""
+    return _few(
+        [
+            _difference(name, before.get(name, _UNSET), now.get(name, _UNSET))
+            for name in {**before, **now}
+            if before.get(name, _UNSET) != now.get(name, _UNSET)
+        ]
+    )
 
 
 def _moved(value: Any, before: str, now: str) -> Any:  # noqa: ANN401 - any plain value

@@ -135,7 +135,7 @@ def put_results(last: Stage) -> None:
     Raises:
         MachineError: it cannot be written.
     """
-    pictures = sorted((last.folder / "pictures").glob("*.png"))
+    pictures = sorted(path for path in (last.folder / "pictures").rglob("*") if path.is_file())
     checkpoints = [last.folder / "checkpoints" / name for name in (BEST, LAST)]
     for path in (*(last.folder / name for name in _RESULTS), *pictures, *checkpoints):
         if path.exists():

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from deblur_lab import ranks
+from deblur_lab import budgets, ranks
 from deblur_lab.announcing import Telling, remedy
 from deblur_lab.callbacks import Bars, PeakMemory, Record, Skipped, write_json
 from deblur_lab.checks import command_faults, require_device
@@ -44,6 +44,7 @@ from deblur_lab.run_folders import (
 from deblur_lab.saving import LAST, AtomicCheckpoints, BestCheckpoint, LastCheckpoint, require_room
 from deblur_lab.stage_folders import (
     COSTS,
+    TAKEN,
     begin,
     can_go_on,
     clear,
@@ -145,7 +146,10 @@ def _train(
     trusted = tuple(settings["trusted_packages"])
     require_device(settings["trainer"])
     if resumed_from is not None:
-        require_same_settings(folder, resumed_from, settings, CHANGEABLE_ON_RESUME)
+        known = resumed_from.record.get("config", settings)
+        # A run from before there were budgets knows of none.
+        same = {key: node for key, node in settings.items() if key != budgets.BUDGET or key in known}
+        require_same_settings(folder, resumed_from, same, CHANGEABLE_ON_RESUME)
 
     memory = PeakMemory()
     L.seed_everything(settings["seed"], verbose=False)
@@ -163,6 +167,7 @@ def _train(
         "experiment": settings.get("experiment", []),
         "seed": settings["seed"],
         "max_steps": settings["trainer"]["max_steps"],
+        "budget": _spent(config, stage, stages).as_json(),
         "precision": settings["trainer"]["precision"],
         **made_by,
     }
@@ -265,6 +270,20 @@ def _train(
         say(f"everything is in {folder}")
 
 
+def _spent(config: DictConfig, stage: Stage | None, stages: Sequence[Stage]) -> budgets.Spent:
+    """What a training takes from nothing to its end, the stages before it included.
+
+    A stage for which a checkpoint stands was not trained here.
+    """
+    if stage is None:
+        return budgets.spent([("", config)])
+    done = stages[: stage.number]
+    taken = [one for one in done if (one.folder / TAKEN).is_file()]
+    total = budgets.spent([(one.name, one.config) for one in done if one not in taken])
+    total.besides += [f"{one.title}, for which a checkpoint stands" for one in taken]
+    return total
+
+
 def _show_stages(stages: Sequence[Stage], trainer: L.Trainer) -> None:
     """The table of all stages so far: on the screen, in the whole's folder, and on dashboards."""
     rows = rows_of(stages)
@@ -300,6 +319,8 @@ def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
         name = f"{time.strftime('%Y%m%d')}-{choices['model']}-{choices['data']}"
         folder = folder_for(config.output, name)
         config.output = str(folder)
+        for line in budgets.apply(config):
+            say(line)
         return config, folder, None
 
     folder = run_of(config.resume)
@@ -308,6 +329,9 @@ def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
     resumed.trusted_packages = config.trusted_packages
     if STAGES not in resumed:  # of a run from before there were any
         resumed[STAGES] = {}
+    if budgets.BUDGET not in resumed:
+        resumed[budgets.BUDGET] = dict(budgets.NOT_SET)
+    budgets.apply(config)  # of an experiment that is typed again
     changed = resumed_settings(resumed, config, HydraConfig.get().overrides.task, CHANGEABLE_ON_RESUME)
     resumed.output = str(folder_for(str(folder), ""))
     return resumed, folder, changed

@@ -6,6 +6,8 @@ import pytest
 
 from deblur_lab.callbacks import Pictures, Scores, pictures
 from deblur_lab.data import DeblurDataModule, LocalMotion, SyntheticSource
+from deblur_lab.errors import DataError
+from deblur_lab.exhibits import read_exhibits, write_exhibit
 from deblur_lab.images import read_rgb
 from deblur_lab.metrics import LocalProtocol
 from deblur_lab.tasks import EvaluationTask
@@ -78,5 +80,60 @@ def test_what_sub_decoders_do_is_drawn(tmp_path, scenes):
         enable_model_summary=False, use_distributed_sampler=False, callbacks=[Pictures(tmp_path)],
     )  # fmt: skip
     trainer.test(EvaluationTask(small_aibnet()), scenes, verbose=False)
-    found = sorted(path.name.partition(".")[2] for path in tmp_path.iterdir())
+    found = sorted(path.name.partition(".")[2] for path in tmp_path.glob("*.png"))
     assert found == ["attention.png", "features.png", "png", "sub_decoders.png"]
+
+
+def test_each_picture_is_kept_alone_and_so_are_the_worst_images(tmp_path):
+    source = SyntheticSource(
+        LocalMotion(min_blur_px=4.0, max_blur_px=8.0), LocalProtocol(), size_px=48, test_scenes=6
+    )
+    data = DeblurDataModule([source], patch_size=32, batch_size=1, num_workers=0)
+
+    def tested(count):
+        scores = Scores(None)
+        trainer = L.Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False,
+            callbacks=[scores, Pictures(tmp_path, count, scores)],
+        )  # fmt: skip
+        trainer.test(EvaluationTask(small_m2aenet()), data, verbose=False)
+        gains = {row["name"]: row["restored"]["psnr_db"] - row["blurry"]["psnr_db"] for row in scores.rows}
+        return scores, sorted(gains, key=gains.get), read_exhibits(tmp_path / "exhibits")
+
+    scores, by_gain, kept = tested(2)
+    names = sorted(by_gain)
+    # Evenly spread, the first and the fourth of six; and no more of the worst than those are.
+    assert {exhibit.name for exhibit in kept} == {names[0], names[3], *by_gain[:2]}
+    rows = {row["name"]: row for row in scores.rows}
+    for exhibit in kept:
+        assert {*exhibit.files} == {"blurry", "restored", "sharp", "mask", "trajectories"}
+        assert exhibit.restored_scores == pytest.approx(rows[exhibit.name]["restored"])
+        assert exhibit.blurry_scores == pytest.approx(rows[exhibit.name]["blurry"])
+        # The pictures are those that were scored, to the last level.
+        restored, sharp = (read_rgb(exhibit.files[kind]) for kind in ("restored", "sharp"))
+        error = np.mean((restored.astype(float) - sharp) ** 2)
+        assert 10 * np.log10(255**2 / error) == pytest.approx(exhibit.restored_scores["psnr_db"], abs=1e-3)
+    # A later test in the same folder leaves none of an older one, and laid out are only those spread.
+    assert len({path.name for path in tmp_path.glob("*.png")}) == 2
+    _, by_gain, kept = tested(1)
+    assert {exhibit.name for exhibit in kept} == {names[0], by_gain[0]}
+    assert tested(0)[2] == []
+
+
+def test_an_exhibit_that_was_not_finished_is_none_and_a_damaged_one_is_named(tmp_path):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    write_exhibit(
+        tmp_path, "gopro", "a/b", {"blurry": picture, "mask": picture}, {"psnr_db": 20.0}, {"psnr_db": np.nan}
+    )
+    (exhibit,) = read_exhibits(tmp_path)
+    assert (exhibit.dataset, exhibit.name, exhibit.restored_scores) == ("gopro", "a/b", {})
+    write_exhibit(tmp_path, "gopro", "a/b", {"blurry": picture}, {}, {})
+    (exhibit,) = read_exhibits(tmp_path)
+    assert {*exhibit.files} == {"blurry"}  # an older mask is no longer its own
+    about = tmp_path / "gopro-a-b" / "exhibit.json"
+    about.write_text('{"dataset": "gopro"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"gopro-a-b/exhibit.json is damaged: KeyError\('scores'\)"):
+        read_exhibits(tmp_path)
+    about.unlink()
+    assert read_exhibits(tmp_path) == []

@@ -10,6 +10,7 @@ import yaml
 
 from deblur_lab.checkpoints import load_net
 from deblur_lab.config import configuration_root
+from deblur_lab.exhibits import KINDS
 from tests.commands.conftest import STEPS, arguments_of_trained
 from tests.commands.processes import TINY, forked
 from tests.commands.runs import checkpoint_of, largest_difference, results_of, rows_of
@@ -25,8 +26,15 @@ def test_the_folder_holds_what_the_documentation_says_and_nothing_else(trained):
     pictures = {path for path in found if path.parts[0] == "pictures"}
     if_wrong = {"diverged.json", "skipped.txt"}
     assert {str(path) for path in found - pictures} == promised - {"pictures/", *if_wrong}
-    assert len(pictures) == 2
-    assert {path.suffix for path in pictures} == {".png"}
+    panels = [path for path in pictures if len(path.parts) == 2]
+    assert len(panels) == 2
+    assert {path.suffix for path in panels} == {".png"}
+    # Those of the two and of the third, which is among the worst of three.
+    kept = {path.parts[2] for path in pictures - {*panels}}
+    assert {path.stem for path in panels} < kept
+    assert len(kept) == 3
+    names = {"exhibit.json", *(f"{kind}.png" for kind in KINDS)}
+    assert {path.name for path in pictures - {*panels}} == names
 
 
 def test_a_run_says_what_it_does(trained):

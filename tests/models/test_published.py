@@ -139,12 +139,7 @@ def test_what_is_no_nafnet_is_described():
 @pytest.mark.parametrize(
     ("name", "net"),
     [
-        ("encoders.0.0.attgamma", "a KBNet"),
-        ("encoder_level1.0.ffn.fft", "an FFTformer"),
-        ("encoder_level1.0.attn.temperature", "a Restormer"),
-        ("encoderlayer_0.blocks.0.attn.relative_position_bias_table", "a Uformer"),
         ("layers.0.residual_group.blocks.0.attn.relative_position_bias_table", "a Swin transformer"),
-        ("shallow_feat1.0.weight", "an MPRNet"),
         ("SCM1.main.0.main.0.weight", "a MIMO-UNet"),
         ("down_path_1.0.identity.weight", "an HINet"),
         ("fpn.inception.weight", "a DeblurGAN-v2"),
@@ -153,12 +148,27 @@ def test_what_is_no_nafnet_is_described():
     ],
 )
 def test_other_nets_of_the_field_are_known_by_their_names(name, net):
+    with pytest.raises(CheckpointError, match=f"^it looks like {net}, and only NAFNet, .* are known$"):
+        net_of({"params": {f"module.{name}": torch.zeros(2, 2)}})
+
+
+@pytest.mark.parametrize(
+    ("name", "net", "lacking"),
+    [
+        ("encoders.0.0.attgamma", "a KBNet", r"encoders\.0\.0\.conv11\.1\.weight"),
+        ("encoder_level1.0.ffn.fft", "an FFTformer", r"patch_embed\.proj\.weight"),
+        ("encoder_level1.0.attn.temperature", "a Restormer", r"patch_embed\.proj\.weight"),
+        ("encoderlayer_0.blocks.0.attn.relative_position_bias_table", "a Uformer", r"encoderlayer_1\..*"),
+        ("shallow_feat1.0.weight", "an MPRNet", r"shallow_feat1\.1\.CA\.conv_du\.0\.weight"),
+    ],
+)
+def test_parts_of_peers_are_known_by_their_names_and_lack_what_tells_their_size(name, net, lacking):
     """KBNet's have all of NAFNet's names as well."""
     state = filled(SIZES[0]).state_dict() if name.startswith("encoders") else {}
     wrapped = {"params": {f"module.{key}": value for key, value in state.items()}}
     wrapped["params"][f"module.{name}"] = torch.zeros(2, 2)
     with pytest.raises(
-        CheckpointError, match=f"^it looks like {net}, and only NAFNet, M2AENet and UFPNet are known$"
+        CheckpointError, match=f"^it looks like {net}, but its size cannot be told: it lacks {lacking}$"
     ):
         net_of(wrapped)
 

@@ -3,6 +3,7 @@
 from deblur_lab.callbacks.bars import Bars
 from deblur_lab.callbacks.converter import Converter
 from deblur_lab.callbacks.measures import Measures
+from deblur_lab.callbacks.net_cost import NetCost
 from deblur_lab.callbacks.peak_memory import PeakMemory
 from deblur_lab.callbacks.pictures import Pictures
 from deblur_lab.callbacks.records import Record, Skipped
@@ -13,6 +14,7 @@ __all__ = [
     "Bars",
     "Converter",
     "Measures",
+    "NetCost",
     "PeakMemory",
     "Pictures",
     "Record",

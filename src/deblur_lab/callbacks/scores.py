@@ -55,6 +55,7 @@ class Scores(Callback):
 
     Attributes:
         results: of the last test, a dataset each.
+        rows: of the last test, an image each, of all processes.
         others: results of the same datasets at other thresholds of the network. If they are set, be they
             none, the next test's `results` hold those of all thresholds, as ``thresholds``, and
             ``thresholds.csv`` and ``thresholds.png`` are written.
@@ -75,6 +76,7 @@ class Scores(Callback):
         self.all_definitions = all_definitions
         self.of_datasets = tuple(of_datasets)
         self.results: list[Result] = []
+        self.rows: list[Row] = []
         self.others: Sequence[Sequence[Result]] | None = None
         self._threads = ScoringThreads(1)
         self._batch: dict[tuple[int, int], Future[Row]] = {}
@@ -132,6 +134,7 @@ class Scores(Callback):
         """Lightning's."""
         self._threads.drop()
         self.results = []
+        self.rows = []
 
     def on_test_batch_end(
         self,
@@ -178,6 +181,7 @@ class Scores(Callback):
         self._batch = {}
         rows = gathered(self._threads.rows())
         require_all(rows, trainer, "test")
+        self.rows = rows
         for number, source in enumerate(datamodule_of(trainer).sources):
             own = [row for row in rows if row["dataset"] == number]
             restored = summarise([row["restored"] for row in own])

@@ -9,6 +9,7 @@ from deblur_lab.models.m2aenet import Analysis, Explanation, M2AENet, StageAnaly
 from deblur_lab.models.m2as_block import M2ASBlock
 from deblur_lab.models.motion_flow import MotionFlow
 from deblur_lab.models.nafnet import NAFNet
+from deblur_lab.models.peers import FFTformer, KBNetL, KBNetS, MPRNet, Peer, Restormer, Uformer
 from deblur_lab.models.sfem import SFEM, DifferentialAttention
 from deblur_lab.models.sub_decoder import BlockMaps, Part, SFDHBlock, SubDecoder
 from deblur_lab.models.top_k_attention import TKSA, TTSA, PredictedTopKAttention, TopKAttention
@@ -30,23 +31,29 @@ __all__ = [
     "DifferentialAttention",
     "DownwardFusion",
     "Explanation",
+    "FFTformer",
     "FrequencySelection",
     "Fusion",
     "HFSBlock",
     "HasConverter",
     "Inspection",
+    "KBNetL",
+    "KBNetS",
     "KeptAttention",
     "KernelEstimator",
     "LearnableTrajectory",
     "LinearTrajectory",
     "M2AENet",
     "M2ASBlock",
+    "MPRNet",
     "MotionFlow",
     "NAFBlock",
     "NAFNet",
     "Part",
+    "Peer",
     "PredictedTopKAttention",
     "QuadraticTrajectory",
+    "Restormer",
     "SFDHBlock",
     "StageAnalysis",
     "SubDecoder",
@@ -54,4 +61,5 @@ __all__ = [
     "TopKAttention",
     "Trajectory",
     "UFPNet",
+    "Uformer",
 ]

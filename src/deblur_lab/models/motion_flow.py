@@ -6,12 +6,13 @@ blind image deblurring"; the masked affine couplings and batch norms are those o
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.models.channel_attention import full_precision
 from deblur_lab.ranges import Count, OpenShare
 
 PIXELS_AT_ONCE = {"cpu": 4096}
@@ -106,7 +107,7 @@ class MotionFlow(nn.Module):
         Raises:
             ValueError: if there is only one kernel in training mode, which has no statistics.
         """
-        with torch.autocast(kernels.device.type, enabled=False):
+        with full_precision(kernels.device):
             kernels = kernels.to(self.alpha.dtype)
             span = 1 - 2 * self.alpha
             # Both distances from the ends, so that neither loses digits near its end.
@@ -145,7 +146,7 @@ class MotionFlow(nn.Module):
         Returns:
             (N, K*K) in [0, 1], to within `alpha`, 1e-6: a logistic function's values, stretched.
         """
-        with torch.autocast(code.device.type, enabled=False):
+        with full_precision(code.device):
             code = code.to(self.alpha.dtype if self.alpha.dtype == torch.float64 else torch.float32)
             if not self.folds:
                 return self.decode_plainly(code)
@@ -161,7 +162,7 @@ class MotionFlow(nn.Module):
 
     def decode_plainly(self, code: Tensor) -> Tensor:
         """As `decode`, one layer after the other."""
-        with torch.autocast(code.device.type, enabled=False):
+        with full_precision(code.device):
             values = code.to(self.alpha.dtype)
             for layer in reversed(self.net):
                 assert isinstance(layer, AffineCoupling | FlowBatchNorm)
@@ -368,6 +369,12 @@ def _net(entries: int, hidden: int, activation: type[nn.Module]) -> nn.Sequentia
 def _fold(flow: MotionFlow) -> FoldedFlow:
     """Fold a flow, in float64; the result has float32, or float64 if the flow has."""
     dtype = torch.float64 if flow.alpha.dtype == torch.float64 else torch.float32
+    if flow.alpha.is_meta:  # without numbers, as what costs are counted of: by a new flow's shapes
+        first = cast(AffineCoupling, flow.net[0])
+        hidden = cast(nn.Linear, first.s_net[0]).out_features
+        with torch.device("cpu"):
+            new = MotionFlow(math.isqrt(flow.entries), len(flow.net) // 2, hidden)
+            return _fold(new).to(torch.device("meta"), dtype)
     # In inference mode, too, make ordinary tensors: the next pass may want gradients to the code.
     with torch.inference_mode(False), torch.no_grad():
         layers = list(reversed(flow.net))

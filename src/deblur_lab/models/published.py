@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.models.m2aenet import M2AENet
 from deblur_lab.models.nafnet import NAFNet
+from deblur_lab.models.published_peers import peer_of
 from deblur_lab.models.trajectories import LearnableTrajectory, QuadraticTrajectory
 from deblur_lab.models.ufpnet import UFPNet
 
@@ -33,7 +34,7 @@ _MISSPELT, _SPELT = "kernel_atttion", "kernel_attention"  # so in the published 
 _OF_DECODER = ("ups.", "decoders.", "ending.")
 # Width, blocks of the encoder, of the middle, of the decoder.
 Sizes = tuple[int, list[int], int, list[int]]
-KNOWN = "NAFNet, M2AENet and UFPNet"
+KNOWN = "NAFNet, M2AENet, UFPNet, Restormer, Uformer, MPRNet, FFTformer and KBNet"
 """Whose bare weights become a net."""
 
 # What no other net of the field has in the names of its tensors, the most telling first.
@@ -178,11 +179,12 @@ def looks_like(checkpoint: Mapping[str, Any]) -> str:
     return f"holds {len(weights)} tensors ({shown}{', ...' if len(weights) > 3 else ''})"
 
 
-def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
+def net_of(checkpoint: Mapping[str, Any]) -> nn.Module:
     """The net that bare weights belong to, filled with them; its width and blocks are found from them.
 
     A NAFNet or a UFPNet, with the names of their released checkpoints, or an M2AENet. Of that, weights tell
-    neither the threshold nor the kind of trajectory: the paper's are taken, and a warning says so.
+    neither the threshold nor the kind of trajectory: the paper's are taken, and a warning says so. Or one of
+    the peers, with the names of their released checkpoints.
 
     Args:
         checkpoint: what the file holds.
@@ -192,11 +194,14 @@ def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
 
     Raises:
         CheckpointError: the weights are those of no such net; says what they look like and what is missing.
+        MachineError: the library that has a peer's architecture is not installed.
     """
     weights = weights_of(checkpoint)
     intro = weights.get("intro.weight")
     if not weights:
         raise CheckpointError(f"it {looks_like(checkpoint)}")
+    if (peer := _peer(weights)) is not None:
+        return peer
     if _other_net(weights):
         raise CheckpointError(f"it {looks_like(checkpoint)}, and only {KNOWN} are known")
     if _is_aibnet(weights):
@@ -225,7 +230,20 @@ def net_of(checkpoint: Mapping[str, Any]) -> NAFNet:
     return net.eval()
 
 
-def _refuse_misfits(net: NAFNet, weights: Mapping[str, Tensor]) -> None:
+def _peer(weights: Mapping[str, Tensor]) -> nn.Module | None:
+    """The peer that weights belong to, filled with them; None if they are of none."""
+    try:
+        peer = peer_of(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"it {looks_like(weights)}, but {error}") from error
+    if peer is not None:
+        _refuse_misfits(peer, weights)
+        peer.to_empty(device="cpu").load_state_dict(weights)
+        peer.eval()
+    return peer
+
+
+def _refuse_misfits(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     own = net.state_dict()
     if told := describe_misfits(own, weights):
         raise CheckpointError(f"it {looks_like(weights)}, but of its {len(own)} tensors, {told}")

@@ -100,7 +100,7 @@ class LearnableTrajectory:
             ConfigurationError: if `instants` is below 2.
         """
         _check_instants(instants)
-        predicted = raw.view(len(raw), self.instants, 2, *raw.shape[-2:])
+        predicted = raw.view(raw.shape[0], self.instants, 2, *raw.shape[-2:])
         if instants == self.instants:
             return predicted
         # Integers first, so that an instant which falls on a predicted one takes exactly that one.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.models.channel_attention import full_precision
 from deblur_lab.models.kernel_estimator import MULTIPLE, KernelEstimator
 from deblur_lab.models.layers import NAFBlock
 from deblur_lab.models.motion_flow import MotionFlow, pixels_at_once
@@ -147,7 +148,7 @@ class UFPNet(NAFNet):
         """
         height, width = blurry.shape[-2:]
         logits, sigma = self.kernel_extra.logits(self.pad(blurry))
-        with torch.autocast(blurry.device.type, enabled=False):
+        with full_precision(blurry.device):
             code = _code(_pixels(logits)).permute(0, 3, 1, 2)
         return code[..., :height, :width], sigma[..., :height, :width]
 
@@ -180,7 +181,7 @@ class UFPNet(NAFNet):
         in_place = self.flow.folds and not (torch.is_grad_enabled() and logits.requires_grad)
         folded = self.flow.folded() if in_place else None
         found = []
-        with torch.autocast(padded.device.type, enabled=False):
+        with full_precision(padded.device):
             for rows, doubt, noise in zip(pixels.flatten(1, 2), doubts.flatten(1, 2), noises, strict=True):
                 at_once = pixels_at_once(rows.device)
                 for part, unsure in zip(torch.split(rows, at_once), torch.split(doubt, at_once), strict=True):

@@ -82,6 +82,7 @@ class MotionPlan:
         self.points = points
         self.index, self.weights = index, weights
         self._transposed: TransposedPlan | None = None
+        self._corners: list[tuple[Tensor, Tensor]] | None = None
 
     @property
     def pixels(self) -> int:
@@ -95,6 +96,16 @@ class MotionPlan:
         return PixelMotion(
             self.points, index, self.weights.detach().view(entries).index_select(0, pixels).flatten()
         )
+
+    def corners(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each corner, the pixels looked at, `(P * K,)`, and their weights, `(P, K, 1)`; made once."""
+        if self._corners is None:
+            entries = (-1, self.points, CORNERS)
+            index, weights = self.index.view(entries), self.weights.view(entries)
+            self._corners = [
+                (index[..., corner].flatten(), weights[..., corner, None]) for corner in range(CORNERS)
+            ]
+        return self._corners
 
     def transposed(self) -> TransposedPlan:
         """The plan sorted for its gradient; worked out on the first call."""
@@ -194,6 +205,8 @@ def deformable_depthwise(features: Tensor, plan: MotionPlan, weight: Tensor, bia
         raise ValueError(
             f"weight {tuple(weight.shape)} does not fit {channels} channels and {plan.points} kernel points"
         )
+    if torch.compiler.is_exporting():
+        return _gathered(features, plan, weight, bias)
     return cast(Tensor, _DeformableDepthwise.apply(features, plan.weights, weight, bias, plan))
 
 
@@ -301,6 +314,25 @@ def _convolve(table: Tensor, plan: MotionPlan | PixelMotion, kernel: Tensor, bia
     count("deformable sampling", output.numel() * entries)
     count("deformable kernel", output.numel() * plan.points)
     return output
+
+
+def _gathered(features: Tensor, plan: MotionPlan, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The output of `deformable_depthwise` by what every runtime has, for any size: for exported graphs.
+
+    The same look-ups and the same weights, so that it is as exact. ONNX has no `embedding_bag`, and a graph
+    no chunks, whose number depends on the size. Its own DeformConv, with a group for each channel, is not
+    used: few runtimes have it. One corner after the other, all kernel points at once, is few operations to
+    trace, at nine times the memory of the features.
+    """
+    table = _rows(features, plan.weights.dtype)
+    kernel = _kernel(weight, table.dtype)
+    sampled: Tensor | None = None
+    for index, weights in plan.corners():
+        seen = table.index_select(0, index).view(-1, *kernel.shape) * weights
+        sampled = seen if sampled is None else sampled + seen
+    assert sampled is not None
+    output = (sampled * kernel).sum(1)
+    return _image(output if bias is None else output + bias, plan, features.dtype)
 
 
 def _transposed_convolve(

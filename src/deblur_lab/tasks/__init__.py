@@ -14,6 +14,7 @@ from deblur_lab.tasks.kernel_estimation import KernelEstimation
 from deblur_lab.tasks.kernel_guided import KernelGuidedDeblurring
 from deblur_lab.tasks.local import LocalDeblurring
 from deblur_lab.tasks.motion_prior import FlowPrior
+from deblur_lab.tasks.multi_stage import MultiStageDeblurring
 from deblur_lab.tasks.progressive import EncoderStart, ProgressiveDeblurring
 from deblur_lab.tasks.schedules import warmup_cosine
 from deblur_lab.tasks.training import TrainingTask
@@ -27,6 +28,7 @@ __all__ = [
     "KernelEstimation",
     "KernelGuidedDeblurring",
     "LocalDeblurring",
+    "MultiStageDeblurring",
     "ProgressiveDeblurring",
     "Restoration",
     "RestorationTask",

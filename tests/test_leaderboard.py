@@ -1,0 +1,304 @@
+"""Models of whatever experiment stand side by side, with costs, what was published, and how sure it is."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deblur_lab.errors import DataError
+from deblur_lab.finished_runs import ImageScores, find_runs
+from deblur_lab.leaderboard import Leaderboard, leaderboards, model_of, tables_across
+from deblur_lab.model_differences import BLURRY
+from deblur_lab.report_tables import difference_table, leaderboard_table, narrowed
+from deblur_lab.reporting import markdown
+from tests.written_runs import result, write_evaluation, write_run
+
+NAMES = [f"scene{number:02}" for number in range(24)]
+RELOBLUR = {"dataset": "reloblur", "images": 395, "published_images": 395}
+COST = {"net": "NAFNet", "parameters": 1_234_567, "multiply_adds": 2_500_000_000, "size_px": [128, 128]}
+
+
+def net(name: str, **settings: Any) -> dict[str, Any]:
+    return {"net": {"_target_": f"deblur_lab.models.{name}", **settings}}
+
+
+def scored(gain: float, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """PSNR of restored and blurry images whose gain is as given but for the seed's and an image's noise."""
+    noise = random.Random(f"{gain} {seed}")
+    return {name: (20 + at / 8 + gain + noise.gauss(0, 0.2), 20 + at / 8) for at, name in enumerate(NAMES)}
+
+
+def train(folder: Path, model: Mapping[str, Any], gain: float, seed: int, *experiments: str, **more: Any):
+    one = result(22.9 + gain + seed / 10, **more.pop("result", {}))
+    write_run(folder, seed, dict(model), one, *experiments, images=scored(gain, seed), **more)
+
+
+@pytest.fixture
+def sweep(tmp_path) -> Path:
+    """Two seeds of three models, trained by the same experiment under the same budget."""
+    budget = {"steps": 1000, "patches": 8000, "multiply_adds": 3_200_000_000_000}
+    for number, (name, gain) in enumerate((("NAFNet", 2.0), ("M2AENet", 2.5), ("AIBNet", 1.0))):
+        model = net(name, **({"sub_decoders": 1} if name == "AIBNet" else {}), width=8 * (1 + number))
+        for seed in (0, 1):
+            folder = tmp_path / "sweep" / str(2 * number + seed)
+            train(folder, model, gain, seed, "compare/small", cost={**COST, "net": name}, budget=budget)
+    return tmp_path
+
+
+def board_of(root: Path) -> Leaderboard:
+    (board,) = leaderboards(find_runs(root))
+    return board
+
+
+def test_a_row_is_a_model_over_its_seeds_the_best_first(sweep):
+    (board,), comparisons = tables_across(find_runs(sweep))
+    assert comparisons == []  # not the same runs again, as a wall of settings
+    assert board.title == "synthetic (made up), 3 images"
+    assert [(one.label, one.seeds) for one in board.entries] == [
+        ("M2AENet", ("0", "1")),
+        ("NAFNet", ("0", "1")),
+        ("AIBNet-S", ("0", "1")),
+    ]
+    table = leaderboard_table(board)
+    assert table.heading[:5] == ("model", "trained on", "protocol", "seeds", "PSNR (dB)")
+    assert table.heading[-2:] == ("parameters (M)", "multiply-adds (G) at 128x128")
+    assert list(table.rows[0][:6]) == ["blurry input", "-", "local", "", "20.000", "0.8000"]
+    assert list(table.rows[1][3:5]) == ["2 (0, 1)", "25.450 ± 0.071"]
+    assert list(table.rows[1][-2:]) == ["1.23", "2.5"]
+    lines = markdown(find_runs(sweep), [], [board]).splitlines()
+    (first, second, third) = [line for line in lines if "| 2 (0, 1) |" in line]
+    assert "| **25.450 ± 0.071** |" in first
+    assert "| <u>24.950 ± 0.071</u> |" in second
+    assert "<u>" not in third
+    assert "**24" not in third
+    assert "Each was trained for 1,000 steps, 8,000 patches, 3.2 T multiply-adds." in board.notes
+    screen = narrowed(table)
+    assert list(screen.heading[:4]) == ["model", "seeds", "PSNR (dB)", "SSIM"]
+    assert (screen.heading[-1], screen.title) == (
+        "mult.-adds (G)",
+        "synthetic (made up), 3 images; multiply-adds at 128x128",
+    )
+    assert (1, 2) in screen.bold
+    assert (2, 2) in screen.underlined
+
+
+def test_differences_are_between_the_same_images_of_every_pair(sweep):
+    board = board_of(sweep)
+    pairs = [(pair.first, pair.second) for pair in board.differences]
+    assert pairs == [
+        ("M2AENet", "NAFNet"),
+        ("M2AENet", "AIBNet-S"),
+        ("NAFNet", "AIBNet-S"),
+        ("M2AENet", BLURRY),
+        ("NAFNet", BLURRY),
+        ("AIBNet-S", BLURRY),
+    ]
+    found = board.differences[0].scores["psnr_db"]
+    assert (found.count, found.seeds) == (24, (2, 2))
+    assert found.low < 0.5 < found.high  # as they were made
+    # Each image's hardness, up to 3 dB, cancels: what is left is the noise.
+    assert found.high - found.low < 0.4
+    assert board.differences[4].scores["psnr_db"].mean == pytest.approx(2.0, abs=0.15)
+    table = difference_table(board.differences)
+    assert table.heading == ("first", "less second", "images", "seeds", "PSNR (dB)", "images with more PSNR")
+    assert list(table.rows[0][:4]) == ["M2AENet", "NAFNet", "24", "2 and 2"]
+    assert table.rows[0][4].startswith(f"{found.mean:+.3f} [")
+    text = markdown(find_runs(sweep), [], [board])
+    assert "| M2AENet | NAFNet | 24 | 2 and 2 | **+0." in text
+    assert "Bold ones exclude 0" in text
+
+
+def test_only_images_that_both_have_are_compared(sweep):
+    path = sweep / "sweep" / "0" / "scores.csv"  # a run of NAFNet
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[1] = lines[1].replace(lines[1].split(",")[2], "", 1)  # an image without the score
+    path.write_text("\n".join(lines[:-3]) + "\n", encoding="utf-8")
+    board = board_of(sweep)
+    counts = [pair.scores["psnr_db"].count for pair in board.differences]
+    assert counts == [20, 24, 20, 24, 20, 24]
+    path.unlink()
+    pair = board_of(sweep).differences[0]
+    assert (pair.scores, pair.why_not) == ({}, "a run has no scores of its images (scores.csv)")
+    assert any(pair.why_not in row for row in difference_table(board_of(sweep).differences).rows)
+
+
+def test_images_of_one_name_and_other_pictures_are_not_compared(tmp_path):
+    """Made-up scenes that follow the seed have the same names in all runs."""
+    for number, seed in enumerate((0, 1)):
+        images = dict.fromkeys(NAMES, (25.0 + number, 20.0 + number))
+        write_run(tmp_path / str(number), seed, net("NAFNet", width=number), result(25.0), images=images)
+    (pair, *_) = board_of(tmp_path).differences
+    assert pair.why_not == "their test pictures differ from run to run"
+    text = markdown(find_runs(tmp_path), [], [board_of(tmp_path)])
+    assert text.count("their test pictures differ from run to run") == 1  # not of each against the input
+
+
+def test_of_many_models_each_is_held_against_the_best_and_nafnet(tmp_path):
+    for number, name in enumerate(("UFPNet", "NAFNet", "M2AENet", "Restormer", "Uformer")):
+        train(tmp_path / str(number), net(name), number / 4, 0)
+    pairs = [(pair.first, pair.second) for pair in board_of(tmp_path).differences if pair.second != BLURRY]
+    assert pairs == [
+        *(("Uformer", other) for other in ("Restormer", "M2AENet", "NAFNet", "UFPNet")),
+        ("Restormer", "NAFNet"),
+        ("M2AENet", "NAFNet"),
+        ("NAFNet", "UFPNet"),
+    ]
+
+
+def test_frames_of_a_sequence_are_drawn_together(tmp_path):
+    names = [f"GOPR0{400 + at % 3}_11_00/{at:06}" for at in range(24)]
+    for name, gain in (("NAFNet", 1.0), ("M2AENet", 2.0)):
+        images = dict(zip(names, scored(gain).values(), strict=True))
+        write_run(tmp_path / name, 0, net(name), result(30.0 + gain, dataset="gopro"), images=images)
+    board = board_of(tmp_path)
+    assert board.differences[0].scores["psnr_db"].groups == 3
+    assert difference_table(board.differences).rows[0][2] == "24 of 3 sequences"
+
+
+def test_runs_of_other_experiments_and_settings_are_told_apart(tmp_path):
+    train(tmp_path / "a", net("NAFNet", width=8), 1.0, 0, "first")
+    train(tmp_path / "b", net("NAFNet", width=16), 2.0, 0, "second")
+    train(tmp_path / "c", net("M2AENet", width=8), 1.5, 0, "second")
+    write_evaluation(tmp_path / "d", result(23.0), checkpoint="x.pth", cost=COST)
+    write_evaluation(tmp_path / "e", result(23.5), restored_by="/pictures")
+    board = board_of(tmp_path)
+    assert [entry.label for entry in board.entries] == [
+        "NAFNet (width=16)",
+        "M2AENet",
+        "NAFNet (width=8)",
+        "e (pictures in /pictures)",
+        "NAFNet (d: x.pth)",
+    ]
+    many = {f"option{number}": 1 for number in range(5)}
+    train(tmp_path / "f", net("M2AENet", width=8, **many), 1.0, 0, "third")
+    labels = {entry.label for entry in board_of(tmp_path).entries if entry.model == "M2AENet"}
+    assert labels == {"M2AENet", "M2AENet (third and 5 settings)"}
+
+
+def test_rows_of_one_name_are_told_apart_by_their_runs(tmp_path):
+    # The same settings, trained on other data.
+    for name, trained_on in (("a", "gopro"), ("b", "hide")):
+        train(tmp_path / name, net("NAFNet"), 1.0, 0, trained_on=(trained_on,))
+    assert [entry.label for entry in board_of(tmp_path).entries] == ["NAFNet (a)", "NAFNet (b)"]
+
+
+def test_a_training_in_stages_has_the_name_of_what_it_ends_with(tmp_path):
+    settings = {**net("AIBNet", sub_decoders=2)}
+    write_run(tmp_path / "a", 0, settings, result(20.0))
+    path = tmp_path / "a" / "config.yaml"
+    first = "encoder: {model: {net: {_target_: deblur_lab.models.NAFNet}}}"
+    stages = f"stages: {{{first}, last: {{model: {{net: {{sub_decoders: 4}}}}}}}}\n"
+    path.write_text(path.read_text(encoding="utf-8") + stages, encoding="utf-8")
+    (run,) = find_runs(tmp_path)
+    assert model_of(run) == "AIBNet-L"
+
+
+def test_one_model_whose_settings_differ_has_one_table_of_settings(tmp_path):
+    for number in (0, 1):
+        train(tmp_path / str(number), net("NAFNet", width=8 + number), number, 0, "widths")
+    boards, (table,) = tables_across(find_runs(tmp_path))
+    assert boards == []
+    pair = table.differences[0]
+    assert (pair.first, pair.second) == ("width=8", "width=9")
+    assert pair.scores["psnr_db"].mean == pytest.approx(-1.0, abs=0.15)
+    # Beside another model both are of use.
+    train(tmp_path / "other", net("M2AENet"), 3.0, 0)
+    boards, tables = tables_across(find_runs(tmp_path))
+    assert ([len(board.entries) for board in boards], len(tables)) == ([3], 1)
+
+
+def test_published_rows_stand_in_the_table_and_take_part_where_the_protocol_is_theirs(tmp_path):
+    train(tmp_path / "a", net("M2AENet"), 12.0, 0, result=RELOBLUR)  # 34.9
+    board = board_of(tmp_path)  # of one model, as others are printed
+    best = max(board.published, key=lambda entry: entry.cells["psnr_db"].mean)
+    assert (best.model, board.place(best, "psnr_db")) == ("M2AENet", 1)
+    assert {board.place(entry, "psnr_db") for entry in board.entries} == {None}
+    assert (best.parameters, best.multiply_adds, best.size_px) == (17_440_000, 759_000_000_000, (2152, 1436))
+    table = leaderboard_table(board)
+    (row,) = [row for row in table.rows if row[0] == "M2AENet (published)"]
+    assert row[4:6] == ["35.647", "0.9302"]  # as it was printed
+    assert row[-1] == "Shang et al. 2025, table 1; own"
+    assert table.rows[1][-1] == "ours"
+    (pair,) = board.differences  # there are no images of what was printed
+    assert pair.second == BLURRY
+
+    train(tmp_path / "b", net("NAFNet"), 14.0, 0, result=RELOBLUR)  # 36.9
+    board = board_of(tmp_path)
+    assert [board.place(entry, "psnr_db") for entry in board.entries] == [1, None]
+    best = max(board.published, key=lambda entry: entry.cells["psnr_db"].mean)
+    assert board.place(best, "psnr_db") == 2
+
+
+def test_published_rows_of_an_untold_protocol_are_shown_and_take_no_part(tmp_path):
+    told = {"dataset": "gopro", "images": 1111, "protocol": {"name": "gopro", "description": ""}}
+    for name, gain in (("NAFNet", 1.0), ("M2AENet", 2.0)):
+        train(tmp_path / name, net(name), gain, 0, result=told)
+    board = board_of(tmp_path)
+    untold = next(entry for entry in board.published if entry.model == "AIBNet-L")
+    assert untold.cells["psnr_db"].mean == 34.95
+    assert (untold.ranked, board.place(untold, "psnr_db")) == (False, None)
+    assert {entry.published.dataset for entry in board.published} == {"GoPro"}
+    assert any("untold protocol" in note for note in board.notes)
+    shown = leaderboard_table(board, ranked=True)
+    assert "AIBNet-L (published)" not in [row[0] for row in shown.rows]
+    assert "NAFNet, width 64 (published)" in [row[0] for row in shown.rows]
+    assert ["NAFNet, width 64", "published"] in [list(row[:2]) for row in narrowed(shown).rows]
+
+
+@pytest.mark.parametrize(
+    "other", [{"made_up": True}, {"images": 300}, {"missing": 5}, {"names_like": "gopro"}]
+)
+def test_nothing_published_stands_beside_made_up_pictures_or_a_part(tmp_path, other):
+    for name in ("NAFNet", "M2AENet"):
+        train(tmp_path / name, net(name), 1.0, 0, result={**RELOBLUR, **other})
+    board = board_of(tmp_path)
+    assert board.published == []
+    assert board.made_up == bool(other.get("made_up"))
+    assert any("none stands beside these" in note for note in board.notes) != board.made_up
+
+
+def test_seeds_with_scenes_of_their_own_make_one_table(tmp_path):
+    for name in ("NAFNet", "M2AENet"):
+        for seed in (0, 1):
+            one = {"blurry_scores": {"psnr_db": 20.0 + seed, "ssim": 0.8}}
+            folder = tmp_path / f"{name}{seed}"
+            train(folder, net(name), 1.0, seed, result=one)
+            path = folder / "config.yaml"
+            scenes = "data: {sources: [{_target_: x.SyntheticSource, seed: '${seed}'}]}\n"
+            path.write_text(path.read_text(encoding="utf-8") + scenes, encoding="utf-8")
+    board = board_of(tmp_path)
+    assert [entry.seeds for entry in board.entries] == [("0", "1")] * 2
+    assert board.blurry == {}
+    assert "Each seed has test scenes of its own" in board.notes[0]
+
+
+def test_other_pictures_have_another_table(tmp_path):
+    for name, blurry in (("NAFNet", 20.0), ("M2AENet", 20.0), ("UFPNet", 22.0), ("AIBNet", 22.0)):
+        train(tmp_path / name, net(name), 1.0, 0, result={"blurry_scores": {"psnr_db": blurry, "ssim": 0.8}})
+    first, second = leaderboards(find_runs(tmp_path))
+    assert {entry.model for entry in first.entries} == {"UFPNet", "AIBNet"}
+    assert {entry.model for entry in second.entries} == {"NAFNet", "M2AENet"}
+
+
+def test_scores_of_images_are_read_as_they_were_written(tmp_path):
+    write_run(tmp_path / "a", 0, {}, result(20.0))
+    path = tmp_path / "a" / "scores.csv"
+    scores = ("psnr_db", "weighted_psnr_db")
+    blurry = (f"blurry_{name}" for name in scores)
+    head = ",".join(["dataset", "name", *scores, *blurry, "aligned", "blurry_aligned", "epe_px"])
+    path.write_text(f"{head}\nx,b/1,30.5,,20.25,,1,0,2.5\n", encoding="utf-8")
+    (run,) = find_runs(tmp_path)
+    assert run.images == (ImageScores("x", "b/1", {"psnr_db": 30.5}, {"psnr_db": 20.25}),)
+    write_run(tmp_path / "b", 0, {}, result(20.0))
+    for damaged in (
+        f"{head}\nx,b/1,many,,1,,1,1,1\n",
+        "name,psnr_db,blurry_psnr_db\nb,1,2\n",
+        f"{head}\nx,b\n",
+    ):
+        path.write_text(damaged, encoding="utf-8")
+        run, other = find_runs(tmp_path)
+        with pytest.raises(DataError, match=f"^{path} is damaged: .*: mend or remove it$"):
+            _ = run.images
+        assert other.images == ()
