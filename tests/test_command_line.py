@@ -121,7 +121,7 @@ TOGETHER = {
             "data.sources[0].name=x": "data.sources[0].name=x cannot be read: an item of a list is given as "
             "data.sources.0.name=...",
             "pictures=1 pictures=2": "pictures is given twice, as pictures=1 and as pictures=2",
-            "model=null": "there is no model=null: there are aibnet_b, aibnet_l",
+            "model=null": "there is no model=null: there are aibnet_b, aibnet_b_from_nothing",
             "data=base": "there is no data=base: there are folder, gopro, gopro_reloblur, hide, real",
             "experiment=dmeo": "there is no experiment=dmeo: did you mean demo?",
             "data/x=y": "there is no setting data/x: did you mean data?",

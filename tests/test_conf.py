@@ -98,7 +98,9 @@ def test_every_experiment_has_no_fault_and_takes_a_step(experiment):
 def test_every_setting_of_a_command_has_a_kind_that_its_default_is_of(command):
     needed = {
         "predict": ["checkpoint=x", "input=y", "output=z"],
+        "demo": ["checkpoint=x"],
         "evaluate": ["checkpoint=x"],
+        "export": ["checkpoint=x"],
         "data.from_video": ["input=y", "output=z"],
         "data.prepare": ["data.root=x"],
         "data.verify": ["data.root=x"],

@@ -316,12 +316,15 @@ def test_every_value_that_is_named_is_one_that_the_setting_takes():
     for ((command, choice), _), typed in together.items():
         words = [one_of(f"{key}={value}", 0) for key, value in typed.items()]
         for fault in faults_of_kind(command, [*([choice] if choice else []), *words]):
-            # A setting may be of one kind with one choice and of another with another, as `data.layout` is.
+            # A setting may be of one kind with one choice and of another with another, as `data.layout` is,
+            # or with one command, as `format` is.
             key = fault.partition("=")[0]
             assert key in typed, fault
             word = one_of(f"{key}={typed[key]}", 0)
-            others = [(of, other) for (of, other), keys in keys_by_choice().items() if other and key in keys]
-            assert any(faults_of_kind(of, [other, word]) == [] for of, other in others), fault
+            others = [home for home, keys in keys_by_choice().items() if key in keys]
+            assert any(
+                faults_of_kind(of, [*([other] if other else []), word]) == [] for of, other in others
+            ), fault
 
 
 def faults_of_kind(command: str, typed: list[str]) -> list[str]:

@@ -142,7 +142,7 @@ def require_exportable(net: nn.Module, checkpoint: Path) -> None:
     if isinstance(net, UFPNet):
         reason = "it decodes its blur kernels some pixels at a time, as often as the picture's size asks for"
     elif isinstance(net, AIBNet):
-        reason = "its filters and its attention follow the picture's size in ways that a graph does not hold"
+        reason = "tracing it fixes the number of pictures, which differs from use to use"
     else:
         reason = "its graph has not been tried at every size"
     raise ConfigurationError(
