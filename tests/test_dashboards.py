@@ -1,8 +1,10 @@
 """Whatever becomes of W&B's process, the training hears of it in one line and goes on."""
 
+import json
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from deblur_lab import dashboards
 from deblur_lab.dashboards import WeightsAndBiases
 from deblur_lab.logs import Dashboard, Exhibit
-from deblur_lab.wandb_process import Table
+from deblur_lab.wandb_process import Files, Start, Started, Table
 from tests.wandb_files import logged_out, recorded
 
 
@@ -292,3 +294,101 @@ def test_a_sweep_of_wandb_says_which_run_it_is(tmp_path, monkeypatch, said):
     assert len(WeightsAndBiases(tmp_path)._new_id(tmp_path / "a" / "run_id")) == 8
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
     assert WeightsAndBiases(tmp_path)._new_id(tmp_path / "b" / "run_id") == "given"
+
+
+# Groups, names, and what kind of work it is
+
+
+@pytest.fixture
+def starts(monkeypatch, tmp_path) -> list[Start]:
+    """What W&B's process would have been started with."""
+    seen: list[Start] = []
+
+    class NoProcess:
+        started = Started("offline", part=str(tmp_path))
+        trouble = ""
+
+        def __init__(self, start, environment):
+            seen.append(start)
+
+        def wait_begun(self, patience_s): ...
+
+    monkeypatch.setattr(dashboards, "Recorder", NoProcess)
+    return seen
+
+
+def job_of(sweep: Path, *own: str) -> Path:
+    """The folder of the first job of a sweep."""
+    (sweep / "0").mkdir(parents=True)
+    jobs = [{"folder": "0", "own_settings": list(own)}]
+    (sweep / "sweep.json").write_text(json.dumps({"jobs": jobs}), encoding="utf-8")
+    return sweep / "0"
+
+
+def settings_of(start: Start) -> tuple[object, ...]:
+    return tuple(start.settings[key] for key in ("run_group", "run_job_type", "run_name"))
+
+
+def test_a_job_of_a_sweep_is_in_its_group_by_its_own_settings(tmp_path, said, starts):
+    begun(job_of(tmp_path / "backbones", "model=nafnet", "seed=0"))
+    assert settings_of(starts[0]) == ("backbones", "train", "model=nafnet seed=0")
+    begun(tmp_path / "alone")
+    assert settings_of(starts[1]) == (None, "train", "alone")
+
+
+def test_what_a_person_chose_wins(tmp_path, said, starts, monkeypatch):
+    job = job_of(tmp_path / "backbones")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "of the shell")
+    begun(job)
+    begun(job, group="typed", name="mine")
+    assert [settings_of(start)[0] for start in starts] == ["of the shell", "typed"]
+    assert starts[1].settings["run_name"] == "mine"
+
+
+def test_a_resumed_run_keeps_its_group_unless_another_is_typed(tmp_path, said, starts, monkeypatch):
+    job = job_of(tmp_path / "backbones")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "of the shell")
+    begun(job)
+    monkeypatch.setenv("WANDB_RUN_GROUP", "of another day")
+    WeightsAndBiases(job).begin({}, resumed=True)
+    WeightsAndBiases(job, group="typed").begin({}, resumed=True)
+    WeightsAndBiases(job).begin({}, resumed=True)
+    assert [settings_of(start)[0] for start in starts] == ["of the shell", "of the shell", "typed", "typed"]
+    begun(job)  # a new run in its place
+    assert settings_of(starts[-1])[0] == "of another day"
+
+
+def test_what_is_about_runs_joins_their_group(tmp_path, said, starts):
+    job = job_of(tmp_path / "backbones")
+    WeightsAndBiases(tmp_path / "scored").begin({}, resumed=False, work="evaluate", of_runs=[job])
+    assert settings_of(starts[0]) == ("backbones", "evaluate", "scored")
+    others = [job, tmp_path / "alone"]
+    WeightsAndBiases(tmp_path / "all").begin({}, resumed=False, work="report", of_runs=others)
+    assert settings_of(starts[1]) == (None, "report", "report of all")
+
+
+def test_a_report_in_a_runs_folder_leaves_the_runs_id_and_group_alone(tmp_path, said, starts):
+    begun(tmp_path / "run", group="g")
+    there = {path.name: path.read_text() for path in (tmp_path / "run" / "wandb").iterdir()}
+    assert there.keys() == {"run_id", "run_group"}
+    report = WeightsAndBiases(tmp_path / "run", group="other")
+    report.begin({}, resumed=False, work="report", of_runs=[tmp_path / "run"])
+    assert {name: (tmp_path / "run" / "wandb" / name).read_text() for name in there} == there
+    assert starts[1].settings["run_id"] != starts[0].settings["run_id"]
+    assert starts[1].settings["run_group"] == "other"
+
+
+def test_values_that_are_not_finite_are_left_out(tmp_path, orders):
+    logger = WeightsAndBiases(tmp_path)
+    passed_on = orders(logger)
+    logger.log_values({"cost/parameters": 5, "cost/size_px": "4x3", "used/steps": float("inf"), "x": None})
+    assert passed_on == [("summary", {"cost/parameters": 5, "cost/size_px": "4x3"})]
+
+
+def test_files_are_an_artifact_of_the_folders_name(tmp_path, orders):
+    logger = WeightsAndBiases(tmp_path / "my runs")
+    passed_on = orders(logger)
+    logger.log_files("report/page", [tmp_path / "report.html"])
+    assert passed_on == [
+        ("files", Files("report/page", "report-my-runs", "report", [str(tmp_path / "report.html")]))
+    ]

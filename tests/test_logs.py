@@ -52,14 +52,19 @@ class Heard(MetricsFile):
         self.began = None
         self.exit_code = None
 
-    def begin(self, config, *, resumed):
-        self.began = (config, resumed)
+    def begin(self, config, *, resumed, work, of_runs):
+        self.began = (config, resumed, work, of_runs)
         if self.refuses:
             raise MachineError("no")
 
     def log_pictures(self, exhibits, step): ...
 
     def log_scores(self, results): ...
+
+    def log_values(self, values): ...
+
+    def log_files(self, name, files): ...
+
     def log_table(self, name, columns, rows, step): ...
 
     def conclude(self, exit_code):
@@ -82,7 +87,7 @@ def test_dashboards_hear_how_it_ended(tmp_path, ended_by, exit_code):
     dashboard, log = Heard(tmp_path / "a"), MetricsFile(tmp_path / "b")
     assert dashboards([log, dashboard]) == [dashboard]
     with contextlib.suppress(BaseException), recorded([log, dashboard], {"a": 1}, stopped=lambda: 129):
-        assert dashboard.began == ({"a": 1}, False)
+        assert dashboard.began == ({"a": 1}, False, "train", ())
         if ended_by is not None:
             raise ended_by
     assert dashboard.exit_code == exit_code

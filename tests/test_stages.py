@@ -78,7 +78,6 @@ def test_output_is_the_wholes_and_loggers_write_to_the_stages():
     (stage,) = stages_of(whole(one={}))
     assert stage.config.output == "runs/x"
     assert stage.config.logger.wandb.folder == "runs/x/stages/1-one"
-    assert stage.config.logger.wandb.group == "x"
 
 
 @pytest.mark.parametrize(

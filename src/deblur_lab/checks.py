@@ -469,21 +469,22 @@ def _from_video_fits(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
-_FITTING: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    "train": _train_fits,
-    "evaluate": _evaluate_fits,
-    "predict": _predict_fits,
-    "profile": _profile_fits,
-    "data.from_video": _from_video_fits,
-}
-
-
 def _no_loggers(settings: Mapping[str, Any]) -> list[str]:
     return [
         f"logger.{name}: a logger is expected, with _target_: choose logger=csv, tensorboard, ..."
         for name, node in settings["logger"].items()
         if not isinstance(node, Mapping) or "_target_" not in node
     ]
+
+
+_FITTING: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "report": _no_loggers,
+    "train": _train_fits,
+    "evaluate": _evaluate_fits,
+    "predict": _predict_fits,
+    "profile": _profile_fits,
+    "data.from_video": _from_video_fits,
+}
 
 
 def _set_by_us(settings: Mapping[str, Any]) -> list[str]:

@@ -3,16 +3,11 @@
 import contextlib
 import math
 import os
-import pickle
-import queue
+import re
 import secrets
 import shlex
-import subprocess
-import sys
-import threading
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +15,19 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from deblur_lab.console import say
+from deblur_lab.dashboard_values import finite, score_values
 from deblur_lab.endings import STOPPED_BY_CTRL_C, STOPPED_BY_SIGTERM
 from deblur_lab.errors import MachineError
-from deblur_lab.logs import Exhibit
+from deblur_lab.logs import Exhibit, Work
 from deblur_lab.ranges import Positive
-from deblur_lab.wandb_process import CLOSE_S, TABLE_S, Failed, Finished, Mode, Start, Started, Table
+from deblur_lab.run_groups import GROUP_FILE, ID_FILE, common_group, kept_group, place_of
+from deblur_lab.wandb_process import CLOSE_S, TABLE_S, Files, Mode, Start, Started, Table
+from deblur_lab.wandb_recorder import START_LIMIT_S, Recorder
 from deblur_lab.writing import flush_folder, replacing
 
 STEP = "step"
 HURRIED_S = 5.0  # how long W&B may take to end a run that a signal has stopped
 START_PATIENCE_S = 8.0  # the first step waits no longer for W&B
-START_LIMIT_S = 40.0  # a process that has not begun by then is given up
 PICTURES = ("blurry", "restored", "sharp", "mask", "trajectories")
 
 
@@ -45,8 +42,10 @@ class WeightsAndBiases(Logger):
         folder: of the run; W&B's files, and the id of its run, go to ``wandb/`` in it. None: the current one.
         project: at W&B; None: ``WANDB_PROJECT``, or ``deblur_lab``.
         entity: the user or team; None: ``WANDB_ENTITY``, or the account's default.
-        name: of the run; None: ``WANDB_NAME``, or the folder's name.
-        group: of runs that belong together; None: ``WANDB_RUN_GROUP``, or none.
+        name: of the run; None: ``WANDB_NAME``, or of a job of a sweep its own settings, else the folder's
+            name.
+        group: of runs that belong together; None: the one that a resumed run has, ``WANDB_RUN_GROUP``, or
+            the name of the sweep's folder, else none.
         tags: to find runs by.
         mode: ``auto`` goes offline where it must, and as ``WANDB_MODE`` says; ``online`` fails instead;
             ``offline`` records into the folder; ``disabled`` does nothing.
@@ -69,17 +68,13 @@ class WeightsAndBiases(Logger):
         super().__init__()
         self._folder = Path(folder or ".")
         self._project = project or os.environ.get("WANDB_PROJECT") or "deblur_lab"
-        self._settings = {
-            "entity": entity,
-            "run_name": name,
-            "run_group": group,
-            "run_tags": tuple(tags) or None,
-        }
+        self._settings = {"entity": entity, "run_name": name, "run_tags": tuple(tags) or None}
+        self._group = group
         self._mode: Mode = mode
         self._system_metrics = system_metrics
         self._finish_timeout_s = finish_timeout_s
         self._id = ""
-        self._recorder: _Recorder | None = None
+        self._recorder: Recorder | None = None
         self._began = False
         self._told = False
 
@@ -99,22 +94,40 @@ class WeightsAndBiases(Logger):
         return str(self._folder)
 
     @rank_zero_only
-    def begin(self, config: Mapping[str, Any], *, resumed: bool) -> None:
+    def begin(
+        self,
+        config: Mapping[str, Any],
+        *,
+        resumed: bool,
+        work: Work = "train",
+        of_runs: Sequence[Path] = (),
+    ) -> None:
         """Begin a run at W&B or, if this one goes on, go on with its run there.
+
+        Args:
+            config: what it is, as dicts, lists, strings and numbers.
+            resumed: whether it goes on with what stands in its folder.
+            work: the run's job type.
+            of_runs: the folders of the runs that it is about, whose group is its own if they share one.
 
         Raises:
             MachineError: ``mode`` is ``online``, and W&B cannot be reached.
         """
         if self._mode == "disabled":
             return
-        id_file = self._folder / "wandb" / "run_id"
+        # A report may lie in the folder of a run, whose id is not its own.
+        is_report = work == "report"
+        id_file = self._folder / (ID_FILE.with_name("report_id") if is_report else ID_FILE)
         new = not (resumed and id_file.exists())
         try:
+            self._group = self._group_of(resumed, of_runs)
             self._id = self._new_id(id_file) if new else id_file.read_text(encoding="utf-8").strip()
+            if self._group is not None and not is_report:
+                _write(self._folder / GROUP_FILE, self._group)
         except (OSError, MachineError) as error:
             say(f"W&B: off, as {error}; {self._kept()}")
             return
-        recorder = _Recorder(self._start(config, new=new), self._environment())
+        recorder = Recorder(self._start(config, new=new, work=work), self._environment())
         recorder.wait_begun(START_LIMIT_S if self._mode == "online" else START_PATIENCE_S)
         started = recorder.started
         if started is None and self._mode == "online":
@@ -122,7 +135,7 @@ class WeightsAndBiases(Logger):
             started = Started("refused", f"as {recorder.trouble or 'it did not answer in time'}")
         if started is not None and started.state in ("refused", "disabled"):
             if new:
-                _remove(id_file)
+                _remove(id_file, *([] if is_report else [self._folder / GROUP_FILE]))
             if started.state == "refused":
                 raise MachineError(
                     f"logger.wandb.mode=online cannot be, {started.why}: mend that, or choose "
@@ -158,8 +171,8 @@ class WeightsAndBiases(Logger):
                 exhibit.name,
                 exhibit.dataset,
                 *(exhibit.pictures.get(name) for name in pictures),
-                *(_number(exhibit.before.get(name)) for name in scores),
-                *(_number(exhibit.after.get(name)) for name in scores),
+                *(finite(exhibit.before.get(name)) for name in scores),
+                *(finite(exhibit.after.get(name)) for name in scores),
             ]
             for exhibit in exhibits
         ]
@@ -171,29 +184,41 @@ class WeightsAndBiases(Logger):
 
     @rank_zero_only
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
-        """Log a table of numbers and words; numbers that are not finite are left out."""
+        """Log a table of numbers, words and pictures; numbers that are not finite are left out.
+
+        Args:
+            name: its key at W&B.
+            columns: their names.
+            rows: as long as the columns; a path is that of a picture's file.
+            step: at which it is logged.
+        """
         for row in rows:
-            self._order("row", [_number(cell) if isinstance(cell, float) else cell for cell in row])
+            self._order("row", [_cell(cell) for cell in row])
         self._order("table", Table(name, step, list(columns)))
 
     @rank_zero_only
     def log_scores(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Put the test scores beside the run; with several datasets, the first one's have the plain names."""
-        summary: dict[str, Any] = {}
-        for number, result in enumerate(results):
-            prefix = "test/" if number == 0 else f"test/{result['dataset']}_"
-            summary[f"{prefix}dataset"] = result["dataset"]
-            summary[f"{prefix}protocol"] = result["protocol"]["name"]
-            summary[f"{prefix}tlc"] = result["tlc"]
-            summary[f"{prefix}images"] = result["images"]
-            for infix, scores in (("", result["scores"]), ("blurry_", result["blurry_scores"])):
-                for name, value in scores.items():
-                    if _number(value) is not None:
-                        summary[f"{prefix}{infix}{name}"] = value
-            for name, value in _findings(result).items():
-                if _number(value) is not None:
-                    summary[f"{prefix}{name}"] = value
-        self._order("summary", summary)
+        self._order("summary", score_values(results))
+
+    @rank_zero_only
+    def log_values(self, values: Mapping[str, Any]) -> None:
+        """Put numbers and words beside the run; what is not finite is left out."""
+        kept = {name: _cell(value) for name, value in values.items()}
+        self._order("summary", {name: value for name, value in kept.items() if value is not None})
+
+    @rank_zero_only
+    def log_files(self, name: str, files: Sequence[Path]) -> None:
+        """Keep files as an artifact of the run's own kind; a page in HTML is a panel as well.
+
+        Args:
+            name: the panel's key at W&B; the artifact has it with the folder's name.
+            files: to be kept, each by its name.
+        """
+        folder = self._folder.resolve().name
+        artifact = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{name.partition('/')[0]}-{folder}")[:120]
+        paths = [str(path.resolve()) for path in files]
+        self._order("files", Files(name, artifact, name.partition("/")[0], paths))
 
     @rank_zero_only
     def conclude(self, exit_code: int) -> None:
@@ -255,18 +280,22 @@ class WeightsAndBiases(Logger):
         # A sweep of W&B's own tells its jobs who they are.
         given = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
         run_id = given or secrets.token_hex(4)
-        id_file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(id_file) as file:
-            file.write(f"{run_id}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        flush_folder(id_file.parent)
+        _write(id_file, run_id)
         return run_id
 
-    def _start(self, config: Mapping[str, Any], *, new: bool) -> Start:
+    def _group_of(self, resumed: bool, of_runs: Sequence[Path]) -> str | None:
+        """What was asked for, or else the group that the run has by itself."""
+        kept = kept_group(self._folder) if resumed else None
+        asked = self._group or kept or os.environ.get("WANDB_RUN_GROUP")
+        return asked or (common_group(of_runs) if of_runs else place_of(self._folder).group)
+
+    def _start(self, config: Mapping[str, Any], *, new: bool, work: Work) -> Start:
         machine = self._system_metrics
         # Nobody's name for a run that goes on is changed, which may have been given on the web page.
-        default_name = None if not new or "WANDB_NAME" in os.environ else self._folder.resolve().name
+        default_name = None
+        if new and "WANDB_NAME" not in os.environ:
+            folder = self._folder.resolve().name
+            default_name = f"report of {folder}" if work == "report" else place_of(self._folder).name
         return Start(
             self._mode,
             str(self._folder.resolve()),
@@ -275,6 +304,8 @@ class WeightsAndBiases(Logger):
             settings={
                 **self._settings,
                 "run_name": self._settings["run_name"] or default_name,
+                "run_group": self._group,
+                "run_job_type": os.environ.get("WANDB_JOB_TYPE") or work,
                 "project": self._project,
                 "run_id": self._id,
                 "resume": "allow",
@@ -334,179 +365,26 @@ class WeightsAndBiases(Logger):
         return shlex.join(command)
 
 
-def _remove(id_file: Path) -> None:
+def _write(path: Path, text: str) -> None:
+    """Write a line that outlasts a loss of power."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    flush_folder(path.parent)
+
+
+def _remove(*files: Path) -> None:
     """Take back that there is a run at W&B."""
-    id_file.unlink()
+    for path in files:
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        id_file.parent.rmdir()
+        files[0].parent.rmdir()
 
 
-class _Recorder:
-    """W&B's process, and the thread that feeds it: nobody waits for either longer than they wish.
-
-    Attributes:
-        started: how it began; None before that, and if it never does.
-        sent: whether W&B has everything, once the recorder has ended.
-        missing: what W&B did not take, and why, in one line each, likewise.
-        trouble: what went wrong, in words that go on after "as"; empty if nothing did.
-    """
-
-    def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
-        self.started: Started | None = None
-        self.sent = False
-        self.missing: Sequence[str] = ()
-        self.trouble = ""
-        self._start = start
-        self._environment = dict(environment)
-        self._orders: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._obeyed = 0
-        self._begun = threading.Event()
-        self._ended = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        threading.Thread(target=self._work, daemon=True, name="wandb").start()
-
-    def order(self, verb: str, content: Any) -> None:  # noqa: ANN401
-        """Have something done, later."""
-        if not self._ended.is_set():
-            self._orders.put((verb, content))
-
-    def wait_begun(self, patience_s: float) -> None:
-        """Wait until it is known how it began."""
-        self._begun.wait(patience_s)
-
-    def end(self, patience_s: float) -> bool:
-        """Wait for the end, which ``finish`` brings, as long as something happens; then force it.
-
-        Args:
-            patience_s: how long nothing may happen.
-
-        Returns:
-            Whether it came.
-        """
-        obeyed = -1
-        while not self._ended.wait(patience_s) and self._obeyed != obeyed:
-            obeyed = self._obeyed
-        in_time = self._ended.is_set()
-        if in_time and self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(CLOSE_S + 1)
-        self.kill()
-        return in_time
-
-    def kill(self) -> None:
-        """End the process, if it has not ended; W&B's service, which it has started, follows."""
-        process = self._process
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # what was not passed on is lost
-                    assert pipe is not None
-                    pipe.close()
-
-    def _work(self) -> None:
-        try:
-            answer = self._begin(self._start)
-            if isinstance(answer, Failed) and self._start.mode == "auto":
-                # In a new process: W&B does not go offline in one that has tried to go online.
-                why = f"as W&B could not begin: {answer.why}"
-                answer = self._begin(replace(self._start, mode="offline"))
-                answer = replace(answer, why=why) if isinstance(answer, Started) else answer
-            if isinstance(answer, Started):
-                self.started = answer
-                self._begun.set()
-                if answer.state in ("online", "offline"):
-                    self._feed()
-            else:
-                self.trouble = f"it could not begin: {answer.why}"
-        except Exception as error:
-            self.trouble = f"{type(error).__name__}: {error}"
-        finally:
-            self._ended.set()
-            self._begun.set()
-
-    def _begin(self, start: Start) -> Started | Failed:
-        self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "deblur_lab.wandb_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=self._environment,
-            start_new_session=True,  # a terminal's Ctrl-C is for the training alone
-        )
-        limit = threading.Timer(START_LIMIT_S, process.kill)
-        limit.daemon = True
-        limit.start()
-        try:
-            answer = self._told(("start", start))
-        finally:
-            limit.cancel()
-        if isinstance(answer, Started):
-            return answer
-        process.kill()
-        process.wait()
-        return answer if isinstance(answer, Failed) else Failed(f"it did not within {START_LIMIT_S:g} s")
-
-    def _feed(self) -> None:
-        while True:
-            order = self._orders.get()
-            if order[0] == "finish":
-                answer = self._told(order)
-                if isinstance(answer, Finished):
-                    self.sent, self.missing = answer.sent, answer.missing
-                    return
-            else:
-                answer = self._given(order)
-            if answer is not None:
-                self.trouble = answer.why if isinstance(answer, Failed) else str(answer)
-                return
-            self._obeyed += 1
-
-    def _given(self, order: tuple[str, Any]) -> Any:  # noqa: ANN401
-        """Pass an order on; None, or what the process said before it ended."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            pickle.dump(order, self._process.stdin)
-            self._process.stdin.flush()
-        except OSError:
-            return self._answer() or Failed("its process has ended")
-        return None
-
-    def _told(self, order: tuple[str, Any]) -> Any:  # noqa: ANN401
-        """Pass an order on, and wait for what is said to it."""
-        return self._given(order) or self._answer() or Failed("its process has ended")
-
-    def _answer(self) -> Any:  # noqa: ANN401
-        assert self._process is not None
-        assert self._process.stdout is not None
-        try:
-            return pickle.load(self._process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            return None
-
-
-def _number(value: float | None) -> float | None:
-    """A finite number, or None."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _findings(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """What a result says of masks and motion, and of other thresholds, each number under a name."""
-    blur, motion = result.get("blur_detection", {}), result.get("motion", {})
-    found = {name: result.get(name) for name in ("threshold", "selected_share", "dilated_share")}
-    found |= {f"blur_{name}": blur.get(name) for name in ("precision", "recall", "f1", "iou")}
-    found["blur_calibration_error"] = blur.get("calibration_error")
-    for name in (
-        "epe_px",
-        "zero_epe_px",
-        "moving_epe_px",
-        "moving_zero_epe_px",
-        "orientation_error_deg",
-    ):
-        found[name] = motion.get(name)
-    for at in result.get("thresholds", ()):
-        place = f"threshold_{at['threshold']:g}"
-        found |= {f"{place}/{name}": at[name] for name in ("selected_share", "dilated_share")}
-        found |= {f"{place}/{name}": value for name, value in at["scores"].items()}
-    return found
+def _cell(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    """A value, without numbers that are not finite; a path absolute, for another process."""
+    if isinstance(value, Path):
+        return value.resolve()
+    return finite(value) if isinstance(value, float) else value

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.loggers.logger import Logger
 from omegaconf import DictConfig
 from torch import nn
 
@@ -20,12 +19,14 @@ from deblur_lab.checks import require_device
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, plain
 from deblur_lab.console import print_scores, quieten, say
+from deblur_lab.dashboard_values import cost_values
 from deblur_lab.data import DeblurDataModule
 from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.folder_lock import kept_for_this_run
-from deblur_lab.logs import Dashboard, dashboards, recorded
+from deblur_lab.logs import built_dashboards, dashboards, recorded
 from deblur_lab.metrics import ScoringProtocol
-from deblur_lab.models import M2AENet
+from deblur_lab.model_names import model_name
+from deblur_lab.models import AIBNet, M2AENet
 from deblur_lab.models.published import PUBLISHED_PATCH_PX
 from deblur_lab.processes import Stop, together
 from deblur_lab.provenance import provenance
@@ -70,7 +71,7 @@ def evaluate(config: DictConfig) -> None:
         **made_by,
     }
     config.output = str(folder)  # where loggers write, too
-    loggers = _loggers(plain(config)["logger"], trusted)
+    loggers = built_dashboards(plain(config)["logger"], trusted, "scoring")
     scores = Scores(
         subject.converter,
         folder,
@@ -105,7 +106,9 @@ def evaluate(config: DictConfig) -> None:
             kept_for_this_run(folder, f"output={folder}"),
             recorded(
                 loggers,
-                {**settings, **subject.about, "provenance": made_by},
+                {**settings, **subject.about, "about": _told(settings, subject), "provenance": made_by},
+                work="evaluate",
+                of_runs=_scored_runs(settings["checkpoint"]),
                 stopped=lambda: stop.exit_code,
             ),
             together(trainer, stop, _remedy(trainer)),
@@ -115,6 +118,7 @@ def evaluate(config: DictConfig) -> None:
             trainer.test(subject.task, subject.datamodule, verbose=False)
             for dashboard in dashboards(loggers):
                 dashboard.log_scores(scores.results)
+                dashboard.log_values(cost_values(scores.about))
     except UserError:
         _remove_if_empty(folder)
         raise
@@ -141,6 +145,8 @@ class _Subject:
         datamodule: what is restored.
         about: what stands in ``scores.json`` of it.
         of_datasets: what stands in each dataset's result.
+        model: the name of the network; empty where none is known.
+        seed: that it was trained with, if that is known.
         converter: see `Converter`; None where no network of ours is scored.
         thresholds: see `_thresholds`.
     """
@@ -150,6 +156,8 @@ class _Subject:
     datamodule: DeblurDataModule
     about: dict[str, Any]
     of_datasets: Sequence[Mapping[str, Any]]
+    model: str = ""
+    seed: int | None = None
     converter: Converter | None = None
     thresholds: Sequence[float] = ()
 
@@ -179,6 +187,8 @@ def _restored(settings: Mapping[str, Any], trusted: tuple[str, ...]) -> _Subject
         datamodule,
         about,
         of_datasets,
+        model_name(type(net).__name__, len(net.sub_decoders) if isinstance(net, AIBNet) else None),
+        record.get("config", {}).get("seed"),
         Converter(size_px, _CONVERTER[settings["tlc"]]),
         thresholds,
     )
@@ -284,22 +294,23 @@ def _remove_if_empty(folder: Path) -> None:
             path.rmdir()
 
 
-def _loggers(nodes: dict[str, Any], trusted: tuple[str, ...]) -> list[Logger]:
-    """What scores and pictures are shown on beside the files.
+def _told(settings: Mapping[str, Any], subject: _Subject) -> dict[str, Any]:
+    """What an evaluation is grouped and filtered by on a dashboard."""
+    told = {
+        "model": subject.model,
+        "data": " + ".join(_name(source) for source in settings["data"]["sources"]),
+        "trained_on": " + ".join(subject.about.get("trained_on") or []),
+        "seed": subject.seed,
+    }
+    return {name: value for name, value in told.items() if value not in (None, "")}
 
-    Raises:
-        ConfigurationError: a logger shows only what is logged by step, which there is none of.
-    """
-    loggers: list[Logger] = []
-    for name, node in nodes.items():
-        logger: Logger = build(node, trusted, key=f"logger.{name}")
-        if not isinstance(logger, Dashboard):
-            raise ConfigurationError(
-                f"logger.{name} shows what is logged step by step, and scoring has no steps: leave it out, "
-                "or choose logger=wandb"
-            )
-        loggers.append(logger)
-    return loggers
+
+def _scored_runs(checkpoint: str | None) -> list[Path]:
+    """The folder of the run that a checkpoint is of, if it lies in one."""
+    if checkpoint is None:
+        return []
+    folder = Path(checkpoint).absolute().parent.parent
+    return [folder] if (folder / "config.yaml").is_file() else []
 
 
 def _remedy(trainer: L.Trainer) -> str:

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from deblur_lab.callbacks import Converter, Measures, NetCost, Pictures, Scores
 from deblur_lab.console import print_measures, print_scores
+from deblur_lab.dashboard_values import cost_values
 from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.logs import dashboards
 from deblur_lab.stage_table import means_of
@@ -70,6 +71,7 @@ class RestoredScores:
         print_scores(self._scores.results)
         for dashboard in dashboards(trainer.loggers):
             dashboard.log_scores(self._scores.results)
+            dashboard.log_values(cost_values(self._scores.about))
 
     def means(self) -> Mapping[str, float]:
         """The means of the last test; with several datasets, the first one's have the plain names."""

@@ -16,6 +16,7 @@ from deblur_lab.config import configuration_root
 from deblur_lab.data.published_sets import PUBLISHED
 from deblur_lab.finished_runs import Run, dataset_of, is_made_up
 from deblur_lab.model_differences import Candidate, ModelDifference, model_differences
+from deblur_lab.model_names import model_name
 from deblur_lab.published_scores import PublishedRow, read_rows
 from deblur_lab.report_measures import MEASURES, Spread, measure_of, over_seeds, places, spread_of
 from deblur_lab.scored_results import (
@@ -37,7 +38,6 @@ _COSTS = {"m2aenet/table1.csv": "m2aenet/table2.csv"}
 _PRINTED = ("psnr_db", "ssim", "weighted_psnr_db", "weighted_ssim")
 # Of more settings than these, a row names its experiment instead.
 _SETTINGS = 3
-_AIBNET_SIZES = {1: "S", 2: "B", 4: "L"}
 _OWN_SCENES = re.compile(r"data\.sources\[\d+\]\.seed")
 REFERENCE = "NAFNet"
 """The model that others are held against, where it is among them."""
@@ -225,11 +225,7 @@ def model_of(run: Run) -> str:
         return run.settings.get(last + key, run.settings.get(key))
 
     net = str(last_of("model.net._target_") or (run.scores.get("cost") or {}).get("net") or "")
-    net = net.rpartition(".")[2]
-    if net == "AIBNet":
-        size = _AIBNET_SIZES.get(last_of("model.net.sub_decoders") or 0)
-        return f"{net}-{size}" if size else net
-    return net or run.name
+    return model_name(net, last_of("model.net.sub_decoders")) or run.name
 
 
 def _leaderboard(members: Sequence[Scored]) -> Leaderboard:

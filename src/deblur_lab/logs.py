@@ -6,13 +6,14 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from deblur_lab.config import build
 from deblur_lab.endings import STOPPED_BY_CTRL_C, STOPPED_BY_SIGTERM
-from deblur_lab.errors import UserError
+from deblur_lab.errors import ConfigurationError, UserError
 from deblur_lab.pictures import Picture
 from deblur_lab.writing import replacing, writing
 
@@ -83,6 +84,10 @@ class MetricsFile(Logger):
             writer.writerows(self._rows[step] for step in sorted(self._rows))
 
 
+Work = Literal["train", "evaluate", "report"]
+"""What a run on a dashboard is of."""
+
+
 @dataclass(frozen=True)
 class Exhibit:
     """A test image with what was made of it.
@@ -107,12 +112,21 @@ class Exhibit:
 class Dashboard(Protocol):
     """A logger that shows more of a run than numbers by step, and how it ended."""
 
-    def begin(self, config: Mapping[str, Any], *, resumed: bool) -> None:
+    def begin(
+        self,
+        config: Mapping[str, Any],
+        *,
+        resumed: bool,
+        work: Work = "train",
+        of_runs: Sequence[Path] = (),
+    ) -> None:
         """Begin to record a run, before its first step.
 
         Args:
             config: what it is, as dicts, lists, strings and numbers.
             resumed: whether it goes on with what stands in its folder.
+            work: what is done.
+            of_runs: the folders of the runs that it is about, beside which it is to stand.
 
         Raises:
             MachineError: it cannot be done in the way that was asked for.
@@ -131,6 +145,14 @@ class Dashboard(Protocol):
         """Show test scores, a dataset each, as `deblur_lab.callbacks.Scores` gathers them."""
         ...
 
+    def log_values(self, values: Mapping[str, Any]) -> None:
+        """Show numbers and words beside the run, by name."""
+        ...
+
+    def log_files(self, name: str, files: Sequence[Path]) -> None:
+        """Keep files with the run; a page in HTML among them is shown."""
+        ...
+
     def conclude(self, exit_code: int) -> None:
         """Stop recording, and say how the run ended."""
         ...
@@ -141,12 +163,37 @@ def dashboards(loggers: Iterable[Logger]) -> list[Dashboard]:
     return [logger for logger in loggers if isinstance(logger, Dashboard)]
 
 
+def built_dashboards(nodes: Mapping[str, Any], trusted: tuple[str, ...], work: str) -> list[Logger]:
+    """The loggers of a command that logs nothing step by step.
+
+    Args:
+        nodes: of the configuration, by name.
+        trusted: packages whose classes may be built.
+        work: what has no steps, in words.
+
+    Raises:
+        ConfigurationError: a logger shows only what is logged by step.
+    """
+    loggers: list[Logger] = []
+    for name, node in nodes.items():
+        logger: Logger = build(node, trusted, key=f"logger.{name}")
+        if not isinstance(logger, Dashboard):
+            raise ConfigurationError(
+                f"logger.{name} shows what is logged step by step, and {work} has no steps: leave it out, "
+                "or choose logger=wandb"
+            )
+        loggers.append(logger)
+    return loggers
+
+
 @contextlib.contextmanager
 def recorded(
     loggers: Iterable[Logger],
     config: Mapping[str, Any],
     *,
     resumed: bool = False,
+    work: Work = "train",
+    of_runs: Sequence[Path] = (),
     stopped: Callable[[], int] = lambda: STOPPED_BY_SIGTERM,
 ) -> Iterator[None]:
     """Let dashboards record what is done within, and tell them how it ended: by the exit code it leads to.
@@ -155,6 +202,8 @@ def recorded(
         loggers: those that are dashboards are told.
         config: see `Dashboard.begin`.
         resumed: see `Dashboard.begin`.
+        work: see `Dashboard.begin`.
+        of_runs: see `Dashboard.begin`.
         stopped: the exit code of a run that was stopped, if what stopped it does not say.
 
     Raises:
@@ -164,7 +213,7 @@ def recorded(
     exit_code = 1
     try:
         for dashboard in told:
-            dashboard.begin(config, resumed=resumed)
+            dashboard.begin(config, resumed=resumed, work=work, of_runs=of_runs)
         yield
         exit_code = 0
     except SystemExit as ended:

@@ -12,8 +12,12 @@ from deblur_lab.console import print_cells, say
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import Run, dataset_of, find_runs
 from deblur_lab.leaderboard import Leaderboard, tables_across
+from deblur_lab.logs import built_dashboards, dashboards, recorded
 from deblur_lab.model_differences import WHAT_IT_MEANS, ModelDifference
+from deblur_lab.provenance import provenance
+from deblur_lab.report_dashboard import DashboardTable, picture_tables, show, tables_of
 from deblur_lab.report_page import page
+from deblur_lab.report_page.subjects import subjects_of
 from deblur_lab.report_tables import (
     Table,
     comparison_table,
@@ -43,7 +47,9 @@ def report(config: DictConfig) -> None:
         config: ``conf/report.yaml``, composed and checked (`deblur_lab.command_line.run`).
 
     Raises:
+        ConfigurationError: a logger cannot show a report.
         DataError: there is no run to report, or what one left is damaged.
+        MachineError: a file cannot be written, or W&B not reached where it must be.
     """
     settings = plain(config)
     root = Path(settings["runs"])
@@ -52,17 +58,34 @@ def report(config: DictConfig) -> None:
         _require_whole(run)
     boards, comparisons = tables_across(runs)
     folder = folder_for(settings["output"] or str(root), "")
+    config.output = str(folder)  # where loggers write, too
+    loggers = built_dashboards(plain(config)["logger"], (), "a report")
+    told = dashboards(loggers)
     texts = {
         "report.md": markdown(runs, comparisons, boards),
         "report.html": page(runs, comparisons, settings["pictures"], boards),
     }
-    for name, text in texts.items():
-        with replacing(folder / name) as file:
-            file.write(text)
+    tables, left_out = _for_dashboards(runs, boards, comparisons, settings["pictures"]) if told else ([], [])
+    about = {**settings, "names": [run.name for run in runs], "provenance": provenance("cpu")} if told else {}
+    with recorded(loggers, about, work="report", of_runs=[run.folder for run in runs]):
+        for name, text in texts.items():
+            with replacing(folder / name) as file:
+                file.write(text)
+        show(told, tables, [folder / name for name in texts], runs)
+    for line in left_out:
+        say(line)
     _print_tables(boards, comparisons)
     say(f"{len(runs)} run(s) in {folder / 'report.html'} and {folder / 'report.md'}")
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     say(f"from {root}: {', '.join(run.name for run in runs[:_NAMED])}{more}")
+
+
+def _for_dashboards(
+    runs: Sequence[Run], boards: Sequence[Leaderboard], comparisons: Sequence[Comparison], pictures: int
+) -> tuple[list[DashboardTable], list[str]]:
+    """The report's tables for dashboards, and what is to be said of them."""
+    shown, left_out = picture_tables(subjects_of(runs, boards, comparisons), pictures)
+    return [*tables_of(runs, boards, comparisons), *shown], left_out
 
 
 def _print_tables(boards: Sequence[Leaderboard], comparisons: Sequence[Comparison]) -> None:

@@ -29,7 +29,6 @@ _NAME = re.compile(r"[A-Za-z]\w*")
 _OUTPUT = "${output}"
 # What a stage has left, by its name: stages that are left out change the numbers of folders.
 _OF_STAGE = re.compile(r"(\$\{output\}/stages/)([A-Za-z]\w*)(?=/)")
-_WANDB = "deblur_lab.dashboards.WeightsAndBiases"
 # A fault begins with the key that it is about.
 _KEY = re.compile(r"(there is no setting )?([a-z_]\w*(?:\.\w+|\[\d+\])*)")
 _MEANT = re.compile(r"did you mean ([\w.]+)\?")
@@ -228,10 +227,6 @@ def unheard(config: DictConfig, typed: Sequence[str]) -> list[str]:
 
 
 def _loggers(loggers: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
-    """Loggers that write to a stage's folder; at W&B its run is one of the group that the whole is."""
+    """Loggers that write to a stage's folder."""
     own = f"{_OUTPUT}/{STAGES}/{stage.folder.name}"
-    rewritten = _rewritten(loggers, lambda text: text.replace(_OUTPUT, own))
-    for logger in rewritten.values():
-        if isinstance(logger, dict) and logger.get("_target_") == _WANDB and logger.get("group") is None:
-            logger["group"] = stage.whole.absolute().name
-    return dict(rewritten)
+    return dict(_rewritten(loggers, lambda text: text.replace(_OUTPUT, own)))

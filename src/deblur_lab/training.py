@@ -20,6 +20,7 @@ from deblur_lab.checks import command_faults, require_device
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, plain, refuse
 from deblur_lab.console import duration, quieten, say
+from deblur_lab.dashboard_values import training_values
 from deblur_lab.data import plan_batches
 from deblur_lab.errors import DivergedError, UserError
 from deblur_lab.final_scores import FinalScores, MeasuredScores, RestoredScores, trained_on
@@ -41,6 +42,7 @@ from deblur_lab.run_folders import (
     run_of,
     set_aside,
 )
+from deblur_lab.run_groups import about_training
 from deblur_lab.saving import LAST, AtomicCheckpoints, BestCheckpoint, LastCheckpoint, require_room
 from deblur_lab.stage_folders import (
     COSTS,
@@ -224,7 +226,16 @@ def _train(
         with (
             recorded(
                 trainer.loggers,
-                {**settings, "provenance": made_by},
+                {
+                    **settings,
+                    "about": about_training(
+                        settings,
+                        trained["trained_on"],
+                        folder,
+                        is_last=stage is None or stage.number == stage.count,
+                    ),
+                    "provenance": made_by,
+                },
                 resumed=resumed_from is not None,
                 stopped=lambda: stop.exit_code,
             ),
@@ -252,6 +263,8 @@ def _train(
                     scores.means(),
                 )
                 write_json(folder / COSTS, row)
+                for dashboard in dashboards(trainer.loggers):
+                    dashboard.log_values(training_values(row))
                 if stage is not None:
                     _show_stages(stages, trainer)
     except UserError as error:

@@ -9,8 +9,9 @@ Orders come pickled through standard input, each a verb and what it is about; an
 ``start``      `Start`: decide between online and offline, begin the run; answered by a `Started`.
 ``log``        a row: numbers by name.
 ``summary``    what to show beside the run: values by name.
-``row``        of a table: strings, numbers, None, and pictures (uint8, (height, width, 3)).
+``row``        of a table: strings, numbers, None, and pictures: uint8, (height, width, 3), or files' paths.
 ``table``      `Table`, of the rows so far.
+``files``      `Files`, to be kept with the run.
 ``finish``     the exit code of the run; answered by a `Finished`.
 
 Whatever fails is answered by a `Failed`, which is the last. If the orders end without ``finish``, the
@@ -112,6 +113,23 @@ class Table:
     key: str
     step: int
     columns: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files that are kept with a run; a page among them can be looked at there.
+
+    Attributes:
+        key: what the page is shown as.
+        artifact: the name of the artifact that they are.
+        kind: of the artifact.
+        paths: absolute.
+    """
+
+    key: str
+    artifact: str
+    kind: str
+    paths: Sequence[str]
 
 
 def main() -> None:
@@ -218,11 +236,13 @@ def _obey(orders: IO[bytes], answers: IO[bytes], runs: list[Any]) -> None:
         elif verb == "summary":
             run.summary.update(dict(content))
         elif verb == "row":
-            rows.append([wandb.Image(value) if hasattr(value, "ndim") else value for value in content])
+            rows.append([_cell(wandb, value) for value in content])
         elif verb == "table":
             table = wandb.Table(columns=list(content.columns), data=rows)
             missing += _log_table(run, content.key, {content.key: table, start.step: content.step})
             rows = []
+        elif verb == "files":
+            missing += _log_files(wandb, run, content)
         else:
             assert verb == "finish", verb
             sent = _finish(run, content)
@@ -352,6 +372,33 @@ def _log_table(run: Any, key: str, row: dict[str, Any]) -> list[str]:  # noqa: A
         within(TABLE_S, lambda: run.log(row))
     except Exception as error:
         return [f"{key}, as {first_line(error)}"]
+    return []
+
+
+def _cell(wandb: Any, value: Any) -> Any:  # noqa: ANN401
+    """What a table shows: a picture, or the value as it is."""
+    if isinstance(value, Path):
+        return wandb.Image(str(value))
+    return wandb.Image(value) if hasattr(value, "ndim") else value
+
+
+def _log_files(wandb: Any, run: Any, files: Files) -> list[str]:  # noqa: ANN401
+    """Keep files with a run, and show a page among them; what is missing then, and why."""
+
+    def log() -> None:
+        artifact = wandb.Artifact(files.artifact, type=files.kind)
+        for path in files.paths:
+            artifact.add_file(path, name=Path(path).name)
+        run.log_artifact(artifact)
+        for path in files.paths:
+            if path.endswith(".html"):
+                # As it is: it needs nothing that W&B would put in.
+                run.log({files.key: wandb.Html(Path(path), inject=False)})
+
+    try:
+        within(TABLE_S, log)
+    except Exception as error:
+        return [f"{files.key}, as {first_line(error)}"]
     return []
 
 

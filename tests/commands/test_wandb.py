@@ -1,5 +1,6 @@
 """`logger=wandb`, read back from what W&B wrote; and without an account, without a network."""
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from PIL import Image
 from tests.commands.conftest import arguments_of_trained
 from tests.commands.processes import Running, forked
 from tests.commands.runs import results_of, rows_of
+from tests.compared_runs import write_compared
 from tests.wandb_files import logged_out, recorded
 
 KEY = "0123456789" * 4
@@ -55,6 +57,8 @@ def test_a_run_is_recorded_offline_whole_and_goes_on_as_the_same_run(stopped_and
     assert parts[0].run.host == ""  # which is nobody's business
     assert parts[0].run.run_group == "g"
     assert list(parts[0].run.tags) == ["a", "b"]
+    assert [part.run.run_group for part in parts] == ["g", "g"]
+    assert [part.run.job_type for part in parts] == ["train", "train"]
 
     # Every number of metrics.csv, over the optimizer step; none twice, none dropped.
     assert parts[0].axes == parts[1].axes == {"*": "step"}
@@ -75,6 +79,8 @@ def test_a_run_is_recorded_offline_whole_and_goes_on_as_the_same_run(stopped_and
     assert config["data"]["patch_size"] == config["datamodule"]["patch_size"] == 32
     assert config["model"]["net"]["width"] == 4
     assert config["provenance"].keys() == {"version", "commit", "torch", "hardware"}
+    about = {"model": "M2AENet", "data": "reloblur (made up)", "seed": 0, "steps": 12}
+    assert config["about"] == about
 
     # Test scores, and whose protocol they are by.
     (result,) = results_of(run)
@@ -87,6 +93,11 @@ def test_a_run_is_recorded_offline_whole_and_goes_on_as_the_same_run(stopped_and
     for name, value in result["scores"].items():
         assert summary[f"test/{name}"] == pytest.approx(value)
         assert summary[f"test/blurry_{name}"] == pytest.approx(result["blurry_scores"][name])
+
+    costs = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    assert summary["cost/multiply_adds"] == costs["cost"]["multiply_adds"]
+    assert summary["used/patches"] == 24
+    assert summary["cost/train_seconds"] > 0
 
     check_table(parts[1], run)
 
@@ -123,7 +134,7 @@ def check_table(part, run) -> None:
         *(f"blurry_{score}" for score in scores),
         *scores,
     ]
-    assert len(rows) == 2
+    assert len(rows) == 3  # two that are chosen, and the worst
     by_name = {row["name"]: row for row in rows_of(run / "scores.csv")}
     for row in (dict(zip(columns, values, strict=True)) for values in rows):
         assert row["dataset"] == "reloblur"
@@ -196,7 +207,10 @@ def test_a_scoring_is_recorded_too(tmp_path, datasets, trained):
     found = recorded(part)
     assert found.exit_code == 0
     assert found.run.display_name == folder.name
+    assert found.run.job_type == "evaluate"
     assert found.config["trained_on"] == ["reloblur (made up)"]
+    assert found.config["about"]["model"] == "M2AENet"
+    assert found.summary["cost/net"] == "M2AENet"
     (result,) = results_of(folder)
     assert found.summary["test/psnr_db"] == pytest.approx(result["scores"]["psnr_db"])
     check_table(found, folder)
@@ -210,3 +224,68 @@ def test_a_scoring_has_nothing_for_a_logger_of_steps(tmp_path, datasets, trained
         cwd=tmp_path,
     ).failed(2)
     assert told.startswith("logger.tensorboard shows what is logged step by step, and scoring has no steps")
+
+
+def test_a_report_is_recorded_with_its_tables_pictures_and_page(tmp_path):
+    runs = tmp_path / "my runs"
+    write_compared(runs, images=1)
+    for run in runs.glob("*/*/"):
+        (run / "wandb").mkdir()
+        (run / "wandb" / "run_group").write_text("backbones\n", encoding="utf-8")
+    (runs / "wandb").mkdir()
+    (runs / "wandb" / "run_id").write_text("of another", encoding="utf-8")
+    said = forked(
+        "deblur_lab.report",
+        *("runs=my runs", "logger=wandb", "pictures=1"),
+        cwd=tmp_path,
+        env=logged_out(tmp_path / "home"),
+    ).succeeded()
+    assert "W&B: recording offline into my runs/wandb, as no API key is configured" in said.stdout
+    assert "with: python -m wandb sync 'my runs/wandb'\n" in said.stdout
+    assert (runs / "wandb" / "run_id").read_text(encoding="utf-8") == "of another"
+
+    (part,) = parts_of(runs)
+    found = recorded(part)
+    assert found.exit_code == 0
+    assert (found.run.job_type, found.run.run_group) == ("report", "backbones")
+    assert found.run.display_name == "report of my runs"
+    assert found.summary["report/run_count"] == 4
+    columns, rows = found.table("report/models")
+    psnr = dict(zip((row[columns.index("model")] for row in rows), rows, strict=True))["NAFNet"]
+    assert psnr[columns.index("psnr_db")] == pytest.approx(29.05)
+    assert {"report/differences.table.json", "report/runs.table.json"} <= found.files.keys()
+    columns, rows = found.table("report/pictures/models-1")
+    assert len(rows) == 2  # one that is chosen and the worst
+    row = dict(zip(columns, rows[0], strict=True))
+    kept = runs / "m2ae" / "0" / "pictures" / "exhibits" / "synthetic-scene-000"
+    for column, name in (("M2AENet", "restored"), ("M2AENet mask", "mask"), ("sharp", "sharp")):
+        assert found.files[row[column]["path"]].read_bytes() == (kept / f"{name}.png").read_bytes()
+    # The files, as they are, and the page as a panel.
+    for name in ("report.html", "report.md"):
+        assert found.files[name].read_bytes() == (runs / name).read_bytes()
+    (panel,) = [row["report/page/path"] for row in found.rows if "report/page/path" in row]
+    assert (part / "files" / panel).read_bytes() == (runs / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "told"),
+    [
+        (
+            "logger=tensorboard",
+            2,
+            "logger.tensorboard shows what is logged step by step, and a report has no",
+        ),
+        ("logger.wandb.mode=online", 5, "logger.wandb.mode=online cannot be, as no API key is configured ("),
+    ],
+)
+def test_what_a_report_cannot_be_shown_on_is_refused_before_it_is_written(tmp_path, typed, code, told):
+    write_compared(tmp_path / "runs", images=0)
+    ended = forked(
+        "deblur_lab.report",
+        *("runs=runs", "logger=wandb", typed),
+        cwd=tmp_path,
+        env=logged_out(tmp_path / "home"),
+    )
+    assert ended.failed(code).startswith(told)
+    assert not (tmp_path / "runs" / "report.html").exists()
+    assert not (tmp_path / "runs" / "wandb").exists()

@@ -20,7 +20,7 @@ _OVERLAYS = {"mask": "blur mask", "trajectories": "trajectories"}
 
 
 @dataclass
-class _Shot:
+class Shot:
     """One test image, and what each run made of it.
 
     Attributes:
@@ -61,12 +61,12 @@ class Gallery:
 
     def __init__(self, subjects: Sequence[Subject], count: int, budget: Budget) -> None:
         self._budget = budget
-        self._shots: dict[str, list[_Shot]] = {}
+        self._shots: dict[str, list[Shot]] = {}
         taken: set[Path] = set()
         for subject in subjects:
             runs = {run.folder for model in subject.models for run, _ in model.members}
             # What another part of the page shows is not shown twice.
-            self._shots[subject.anchor] = [] if count == 0 or runs <= taken else _shots(subject, count)
+            self._shots[subject.anchor] = [] if count == 0 or runs <= taken else shots_of(subject, count)
             taken |= runs
         sizes = [
             size_of(one.path) for shots in self._shots.values() for shot in shots for one in _wanted(shot)
@@ -123,7 +123,7 @@ class Gallery:
         told = "The images whose PSNR restoring raised least, or lowered: blurry, restored, sharp."
         return f"{notes([told])}<div class=cases>{''.join(parts)}</div>"
 
-    def _drawn(self, shots: Sequence[_Shot]) -> str:
+    def _drawn(self, shots: Sequence[Shot]) -> str:
         """The figures of each image; an image of which a main picture does not fit is left out."""
         drawn = ""
         for shot in shots:
@@ -144,7 +144,7 @@ class Gallery:
             )
         return drawn
 
-    def _figure(self, shot: _Shot, wanted: _Wanted) -> str:
+    def _figure(self, shot: Shot, wanted: _Wanted) -> str:
         picture = opened(wanted.path)
         strip: Image.Image | None = None
         if wanted.kind in _OVERLAYS:
@@ -172,9 +172,17 @@ class Gallery:
         return figure
 
 
-def _shots(subject: Subject, count: int) -> list[_Shot]:
-    """The images of which pictures were kept: some that most runs have, and the worst of each model."""
-    found: dict[tuple[str, str], _Shot] = {}
+def shots_of(subject: Subject, count: int) -> list[Shot]:
+    """The images of which pictures were kept: some that most runs have, and the worst of each model.
+
+    Args:
+        subject: whose images they are.
+        count: how many are chosen without regard to how well they were restored.
+
+    Raises:
+        DataError: an exhibit is damaged.
+    """
+    found: dict[tuple[str, str], Shot] = {}
     digests: dict[Path, str] = {}
     for model in subject.models:
         for run, result in model.members:
@@ -188,7 +196,7 @@ def _shots(subject: Subject, count: int) -> list[_Shot]:
                 digests[path] = hashlib.sha256(path.read_bytes()).hexdigest()
                 key = (exhibit.name, digests[path])
                 anchor = f"{subject.anchor}-image-{len(found) + 1}"
-                found.setdefault(key, _Shot(exhibit.name, anchor)).restored.append((model, run, exhibit))
+                found.setdefault(key, Shot(exhibit.name, anchor)).restored.append((model, run, exhibit))
     worst = _worst_names(subject)
     most = max((len(shot.restored) for shot in found.values()), default=0)
     common = [shot for shot in found.values() if len(shot.restored) == most]
@@ -205,7 +213,7 @@ def _worst_names(subject: Subject) -> set[str]:
     return names
 
 
-def _wanted(shot: _Shot) -> list[_Wanted]:
+def _wanted(shot: Shot) -> list[_Wanted]:
     """Blurry and sharp first, as nothing is shown without them; then what models made, seed by seed."""
     own = shot.exhibit
     pictures = [
