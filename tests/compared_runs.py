@@ -10,8 +10,10 @@ from tests.written_runs import result, write_run
 
 NETS = {"naf": "NAFNet", "m2ae": "M2AENet"}
 NAMES = tuple(f"scene/{number:03d}" for number in range(8))
-# Of M2AENet; NAFNet has none.
+# Of M2AENet; NAFNet predicts none.
 _OVERLAYS = {"mask": (255, 120, 0), "trajectories": (0, 220, 255)}
+_TRUE_MASK = (64, 224, 255)
+LEGENDS = {kind: f"what {kind} means" for kind in ("true_mask", *_OVERLAYS)}
 
 
 def write_compared(folder: Path, size_px: tuple[int, int] = (48, 32), images: int = 4) -> None:
@@ -52,8 +54,10 @@ def write_compared(folder: Path, size_px: tuple[int, int] = (48, 32), images: in
             )
             for name in [*NAMES[:images], NAMES[-1]]:
                 pictures = _pictures(size_px, NAMES.index(name), seed if folder_name == "naf" else 2 + seed)
-                if folder_name == "m2ae":
-                    pictures |= {kind: _figure(size_px, colour) for kind, colour in _OVERLAYS.items()}
+                drawn = {"true_mask": _TRUE_MASK} | (_OVERLAYS if folder_name == "m2ae" else {})
+                pictures |= {
+                    kind: _figure(size_px, colour, NAMES.index(name)) for kind, colour in drawn.items()
+                }
                 after, before = scores[name]
                 write_exhibit(
                     run / "pictures" / "exhibits",
@@ -62,6 +66,7 @@ def write_compared(folder: Path, size_px: tuple[int, int] = (48, 32), images: in
                     pictures,
                     {"psnr_db": before},
                     {"psnr_db": after},
+                    {kind: LEGENDS[kind] for kind in drawn},
                 )
 
 
@@ -72,9 +77,8 @@ def _pictures(size_px: tuple[int, int], image: int, sharpness: int) -> dict[str,
     return {"blurry": blurry, "restored": restored, "sharp": sharp}
 
 
-def _figure(size_px: tuple[int, int], colour: tuple[int, int, int]) -> np.ndarray:
-    """A picture with its legend below, twice as large as what it is of."""
-    width, height = 2 * size_px[0], 2 * size_px[1]
-    figure = np.full((height + 10, width, 3), 20, np.uint8)
-    figure[:height] = colour
+def _figure(size_px: tuple[int, int], colour: tuple[int, int, int], image: int) -> np.ndarray:
+    """A layer over a picture, twice as large as what it is of; no two images have the same."""
+    figure = np.full((2 * size_px[1], 2 * size_px[0], 3), colour, np.uint8)
+    figure[: 2 + image] = 20
     return figure

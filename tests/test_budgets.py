@@ -74,6 +74,64 @@ def test_stages_share_the_steps_in_proportion_and_see_the_same_patches():
     assert sum(list(steps_of(config).values())[1:]) == 701
 
 
+def warm_ups_of(config: DictConfig) -> list[int]:
+    return [training.config.model.scheduler.warmup_steps for training in trainings_of(config)]
+
+
+def test_a_warm_up_keeps_its_share_of_the_steps():
+    config = composed("model=small_nafnet", "budget.steps=20")
+    assert apply(config) == ["budget.steps=20: 20 steps, 160 patches; warm-up, in steps: 50 -> 1"]
+    assert warm_ups_of(config) == [1]
+    assert apply(config) == ["budget.steps=20: 20 steps, 160 patches"]
+    # The second stage of three has that of the whole training, which has its steps in proportion.
+    config = composed("model=small_aibnet_b", "budget.steps=2000")
+    whole = config.model.scheduler.warmup_steps
+    (line,) = apply(config)
+    assert line.endswith(
+        "; warm-up, in steps: encoder 50 -> 100, sub_decoder_1 30 -> 60, sub_decoder_2 30 -> 60"
+    )
+    assert (warm_ups_of(config), config.model.scheduler.warmup_steps) == ([100, 60, 60], whole)
+    config = composed("model=small_aibnet_s", "budget.multiply_adds=2366171136000")
+    recipe = warm_ups_of(composed("model=small_aibnet_s"))
+    apply(config)
+    for training, before in zip(trainings_of(config), recipe, strict=True):
+        of_recipe = {"encoder": 600, "sub_decoder_1": 400}[training.name]
+        assert training.config.model.scheduler.warmup_steps == before * training.steps // of_recipe > 0
+
+
+@pytest.mark.parametrize("model", ["small_nafnet", "small_m2aenet", "small_aibnet_s", "small_aibnet_b"])
+def test_a_warm_up_stays_where_the_steps_are_those_of_the_recipe(model):
+    config = composed(f"model={model}", "budget.steps=1000")
+    before = [training.config for training in trainings_of(config)]
+    (line,) = apply(config)
+    assert "warm-up" not in line
+    assert [training.config for training in trainings_of(config)] == before
+
+
+def test_a_warm_up_that_was_typed_stays():
+    typed = ("model=small_aibnet_s", "budget.steps=500", "++stages.encoder.model.scheduler.warmup_steps=7")
+    config = composed(*typed)
+    assert apply(config, typed)[0].endswith("; warm-up, in steps: sub_decoder_1 30 -> 15")
+    assert warm_ups_of(config) == [7, 15]
+    typed = ("model=small_aibnet_s", "budget.steps=500", "model.scheduler.warmup_steps=7")
+    config = composed(*typed)
+    assert apply(config, typed)[0].endswith("; warm-up, in steps: encoder 50 -> 25")
+    assert warm_ups_of(config) == [25, 7]
+
+
+def test_a_budget_of_any_size_runs(command, told):
+    small = ("experiment=compare/small", "output=sweep")
+    done: list[DictConfig] = []
+    assert command("train", "-m", *small, "budget.steps=5", job=done.append)[::2] == (0, [])
+    assert len(done) == 3
+    assert told("train", "-m", *small, "budget.steps=20", "model.scheduler.warmup_steps=20") == [
+        "model=small_nafnet,small_m2aenet: model.scheduler: warmup_steps=20: a number from 0 to below "
+        "total_steps=20 is expected",
+        "model=small_aibnet_s: model.scheduler: warmup_steps=20: a number from 0 to below total_steps=8 is "
+        "expected",
+    ]
+
+
 @pytest.mark.parametrize("model", ["small_m2aenet", "small_ufpnet"])
 def test_multiply_adds_are_used_up_to_less_than_a_step(model):
     amount = 10**12
@@ -197,7 +255,7 @@ def test_what_does_not_fit_a_budget_is_refused(told, typed, said):
 
 
 def test_a_budget_of_multiply_adds_is_checked_and_runs_as_a_command(command, told):
-    tiny = ("model=small_nafnet", "model.net.width=4", "model.scheduler.warmup_steps=0")
+    tiny = ("model=small_nafnet", "model.net.width=4")
     (said,) = told("train", *tiny, "budget.multiply_adds=9")
     assert said.startswith("budget.multiply_adds=9 is too small: one step, which takes ")
     code, _, lines = command("train", *tiny, "budget.multiply_adds=10000000000", "output=run")
@@ -206,9 +264,8 @@ def test_a_budget_of_multiply_adds_is_checked_and_runs_as_a_command(command, tol
 
 def test_all_stages_are_in_the_scores_with_the_cost_of_the_net(command, tmp_path):
     more = ("model=small_aibnet_s", "encoder_net.width=8", "encoder_net.encoder_blocks=[1,1]")
-    less = ("encoder_net.decoder_blocks=[1,1]", "budget.steps=5", "model.scheduler.warmup_steps=0")
-    warmup = "stages.encoder.model.scheduler.warmup_steps=0"
-    code, out, lines = command("train", *TINY, *more, *less, warmup, "output=run", job=train)
+    less = ("encoder_net.decoder_blocks=[1,1]", "budget.steps=5")
+    code, out, lines = command("train", *TINY, *more, *less, "output=run", job=train)
     assert (code, lines) == (0, [])
     assert "budget.steps=5: 5 steps (encoder 3, sub_decoder_1 2), 10 patches" in out
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())

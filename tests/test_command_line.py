@@ -372,6 +372,16 @@ def test_signals_have_the_exit_codes_of_signals(command):
     assert command("report", job=terminated) == (143, "", ["stopped by SIGTERM"])
 
 
+def test_what_is_there_until_it_is_stopped_ends_by_no_error(command, capsys):
+    def interrupted(config: DictConfig) -> None:
+        raise KeyboardInterrupt
+
+    assert command("demo", "checkpoint=any.ckpt", job=interrupted) == (130, "", ["stopped by Ctrl-C"])
+    with pytest.raises(SystemExit) as ended, reporting(is_to_be_stopped=True):
+        raise KeyboardInterrupt
+    assert (ended.value.code, capsys.readouterr().err) == (130, "stopped by Ctrl-C\n")
+
+
 def test_a_path_may_begin_at_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     for typed, meant in (("~/a b", "/home/me/a b"), ("~", "/home/me"), ("~x", "~x"), ("a/~", "a/~")):

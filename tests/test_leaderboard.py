@@ -1,18 +1,29 @@
 """Models of whatever experiment stand side by side, with costs, what was published, and how sure it is."""
 
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deblur_lab.comparison import REPEATED
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import ImageScores, find_runs
-from deblur_lab.leaderboard import Leaderboard, leaderboards, model_of, tables_across
+from deblur_lab.leaderboard import Leaderboard, leaderboards, tables_across
 from deblur_lab.model_differences import BLURRY
-from deblur_lab.report_tables import difference_table, leaderboard_table, narrowed
+from deblur_lab.report_page import page
+from deblur_lab.report_page.subjects import subjects_of
+from deblur_lab.report_tables import (
+    comparison_table,
+    difference_table,
+    leaderboard_table,
+    narrowed,
+    origin,
+)
 from deblur_lab.reporting import markdown
+from deblur_lab.scored_results import model_of, repeated_run
 from tests.written_runs import result, write_evaluation, write_run
 
 NAMES = [f"scene{number:02}" for number in range(24)]
@@ -99,10 +110,11 @@ def test_differences_are_between_the_same_images_of_every_pair(sweep):
     assert (found.count, found.seeds) == (24, (2, 2))
     assert found.low < 0.5 < found.high  # as they were made
     # Each image's hardness, up to 3 dB, cancels: what is left is the noise.
-    assert found.high - found.low < 0.4
+    assert found.high - found.low < 0.6
     assert board.differences[4].scores["psnr_db"].mean == pytest.approx(2.0, abs=0.15)
     table = difference_table(board.differences)
-    assert table.heading == ("first", "less second", "images", "seeds", "PSNR (dB)", "images with more PSNR")
+    alone, better = "PSNR (dB), images alone", "images with more PSNR"
+    assert table.heading == ("first", "less second", "images", "seeds", "PSNR (dB)", alone, better)
     assert list(table.rows[0][:4]) == ["M2AENet", "NAFNet", "24", "2 and 2"]
     assert table.rows[0][4].startswith(f"{found.mean:+.3f} [")
     text = markdown(find_runs(sweep), [], [board])
@@ -209,32 +221,164 @@ def test_one_model_whose_settings_differ_has_one_table_of_settings(tmp_path):
     assert ([len(board.entries) for board in boards], len(tables)) == ([3], 1)
 
 
-def test_published_rows_stand_in_the_table_and_take_part_where_the_protocol_is_theirs(tmp_path):
+GOPRO = {"dataset": "gopro", "images": 1111, "protocol": {"name": "gopro", "description": ""}}
+
+
+def test_published_rows_stand_in_the_table(tmp_path):
     train(tmp_path / "a", net("M2AENet"), 12.0, 0, result=RELOBLUR)  # 34.9
     board = board_of(tmp_path)  # of one model, as others are printed
     best = max(board.published, key=lambda entry: entry.cells["psnr_db"].mean)
-    assert (best.model, board.place(best, "psnr_db")) == ("M2AENet", 1)
+    assert (best.model, best.ranked) == ("M2AENet", False)  # it is not told whether TLC was on
     assert {board.place(entry, "psnr_db") for entry in board.entries} == {None}
     assert (best.parameters, best.multiply_adds, best.size_px) == (17_440_000, 759_000_000_000, (2152, 1436))
     table = leaderboard_table(board)
-    (row,) = [row for row in table.rows if row[0] == "M2AENet (published)"]
+    (row,) = [row for row in table.rows if row[0] == "M2AENet † (published)"]
     assert row[4:6] == ["35.647", "0.9302"]  # as it was printed
     assert row[-1] == "Shang et al. 2025, table 1; own"
-    assert table.rows[1][-1] == "ours"
+    assert (table.rows[1][0], table.rows[1][-1]) == ("M2AENet", "ours")
     (pair,) = board.differences  # there are no images of what was printed
     assert pair.second == BLURRY
 
-    train(tmp_path / "b", net("NAFNet"), 14.0, 0, result=RELOBLUR)  # 36.9
+
+@pytest.mark.parametrize("on", [False, True])
+def test_published_rows_compete_with_those_of_their_protocol_tlc_and_training_sets(tmp_path, on):
+    told = {"result": {**GOPRO, "tlc": on}, "trained_on": ("gopro",)}
+    train(tmp_path / "a", net("NAFNet"), 10.0, 0, **told)  # 32.9
+    train(tmp_path / "b", net("UFPNet"), 10.1, 0, **told)
+    # Better ones, which are of other kinds.
+    train(tmp_path / "c", net("M2AENet"), 17.0, 0, **{**told, "trained_on": ("gopro (made up)",)})
+    train(tmp_path / "d", net("AIBNet"), 16.0, 0, **{**told, "trained_on": ("gopro", "hide")})
+    train(tmp_path / "e", net("Uformer"), 15.0, 0, **{**told, "result": {**GOPRO, "tlc": not on}})
+    board = board_of(tmp_path)
+    assert [(entry.model, entry.ranked) for entry in board.entries] == [
+        ("M2AENet", False),
+        ("AIBNet", False),
+        ("Uformer", False),
+        ("UFPNet", True),
+        ("NAFNet", True),
+    ]
+    ranked = [entry for entry in board.published if entry.ranked]
+    assert ranked
+    assert {(entry.published.tlc, entry.published.protocol) for entry in ranked} == {
+        ("on" if on else "off", "gopro")
+    }
+    assert {board.place(entry, "psnr_db") for entry in board.entries if not entry.ranked} == {None}
+    best = max(ranked, key=lambda entry: entry.cells["psnr_db"].mean)
+    assert board.place(best, "psnr_db") == 1
+    (note,) = [note for note in board.notes if "†" in note]
+    assert note.startswith(
+        f"Best and second are found among rows of protocol gopro, TLC {'on' if on else 'off'} "
+    )
+    shown = leaderboard_table(board, ranked=True)
+    assert [row[0] for row in shown.rows[1:4]] == ["M2AENet †", "AIBNet †", "Uformer †"]
+    assert narrowed(shown).title.endswith("; † not ranked")
+    # Of other training sets alone nothing published competes, and ours do among themselves.
+    for name in "abe":
+        shutil.rmtree(tmp_path / name)
     board = board_of(tmp_path)
     assert [board.place(entry, "psnr_db") for entry in board.entries] == [1, None]
-    best = max(board.published, key=lambda entry: entry.cells["psnr_db"].mean)
-    assert board.place(best, "psnr_db") == 2
+    assert not any(entry.ranked for entry in board.published)
+    assert any("though they are trained on different data" in note for note in board.notes)
+
+
+@pytest.mark.parametrize(
+    "typed", ["a/0/checkpoints/last.ckpt", "/elsewhere/a/0/checkpoints/last.ckpt", "whole"]
+)
+def test_a_run_that_is_scored_again_is_no_other_model(tmp_path, typed):
+    for folder, name, gain in (("a", "NAFNet", 1.0), ("b", "M2AENet", 2.0)):
+        train(tmp_path / folder / "0", net(name), gain, 0)
+    path = str(tmp_path / "a" / "0" / "checkpoints" / "last.ckpt") if typed == "whole" else typed
+    told = {"checkpoint": path, "trained_on": ["GoPro"], "cost": COST}
+    write_evaluation(tmp_path / "again", result(26.0), **told)
+    write_evaluation(tmp_path / "other", result(25.5), **{**told, "checkpoint": "a/1/checkpoints/last.ckpt"})
+    runs = find_runs(tmp_path)
+    (board,), _ = tables_across(runs)
+    assert [entry.repeats for entry in board.entries] == ["a/0", "", "", ""]
+    assert [board.place(entry, "psnr_db") for entry in board.entries] == [None, 1, 2, None]
+    assert not any("again" in pair.first + pair.second for pair in board.differences)
+    assert leaderboard_table(board).rows[1][0] == "NAFNet †"
+    assert REPEATED in board.notes
+    # Nor do the two make a table.
+    for name in ("b", "other"):
+        shutil.rmtree(tmp_path / name)
+    assert tables_across(find_runs(tmp_path)) == ([], [])
+    # On other data, where the run has no row, it has one.
+    for name in ("x", "y"):
+        write_evaluation(tmp_path / name, result(26.0, dataset="hide"), **told)
+    (board,) = leaderboards(find_runs(tmp_path))
+    assert [entry.repeats for entry in board.entries] == ["", ""]
+
+
+def test_a_stage_that_is_not_the_last_is_another_model(tmp_path):
+    write_run(tmp_path / "a", 0, net("AIBNet", sub_decoders=2), result(20.0))
+    path = tmp_path / "a" / "config.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + "stages: {encoder: {x: 1}, last: {x: 2}}\n")
+    (run,) = find_runs(tmp_path)
+    for stage, found in (("encoder", ""), ("last", "a")):
+        folder = tmp_path / f"of_{stage}"
+        write_evaluation(
+            folder, result(20.0), checkpoint=f"a/stages/1-{stage}/checkpoints/last.ckpt", trained_on=["GoPro"]
+        )
+        (evaluation,) = find_runs(folder)
+        assert repeated_run(evaluation, [run]) == found
+
+
+def test_steps_are_those_of_all_stages(tmp_path):
+    for name in ("NAFNet", "M2AENet"):
+        train(tmp_path / name, net(name), 1.0, 0, budget={"steps": 1000, "patches": 1, "multiply_adds": None})
+    runs = find_runs(tmp_path)
+    assert "2 runs, 1000 steps," in board_of(tmp_path).notes[0]
+    assert "8 steps" not in board_of(tmp_path).notes[0]
+    assert ", steps 1000," in origin(runs[0], runs[0].scores["results"][0])
+
+
+def test_an_infinite_score_has_no_difference_and_says_where(tmp_path):
+    for name in ("NAFNet", "M2AENet"):
+        train(tmp_path / name, net(name), 1.0, 0)
+    path = tmp_path / "NAFNet" / "scores.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    cells = lines[3].split(",")
+    lines[3] = ",".join([*cells[:2], "inf", cells[3]])
+    path.write_text("\n".join(lines), encoding="utf-8")
+    runs = find_runs(tmp_path)
+    boards, comparisons = tables_across(runs)
+    told = f"{path} has an infinite psnr_db of scene02"
+    found = {(pair.first, pair.second): pair.why_not for pair in boards[0].differences}
+    assert found.pop(("M2AENet", BLURRY)) == ""
+    assert set(found.values()) == {told}
+    assert told in markdown(runs, comparisons, boards)
+    assert told in page(runs, comparisons, 0, boards)
+
+
+def test_runs_of_one_seed_count_as_one_on_the_page_too(tmp_path):
+    for number, (seed, psnr_db) in enumerate(((0, 20.0), (0, 22.0), (1, 24.0))):
+        images = dict.fromkeys(NAMES, (psnr_db, 19.0))
+        write_run(tmp_path / str(number), seed, net("NAFNet"), result(psnr_db), "small", images=images)
+    runs = find_runs(tmp_path)
+    (subject,) = subjects_of(runs, *tables_across(runs))
+    (model,) = subject.models
+    assert model.image_scores("psnr_db")[0] == dict.fromkeys(NAMES, 22.5)
+    labels = [model.label_of(run) for run in runs]
+    assert labels == [
+        *(f"NAFNet, seed 0 ({run.name})" for run in runs[:2]),
+        "NAFNet, seed 1",
+    ]
+
+
+def test_runs_of_one_model_are_called_by_its_name(tmp_path):
+    for seed in (0, 1):
+        train(tmp_path / "small" / str(seed), net("NAFNet"), 1.0, seed, "compare/small")
+    boards, (table,) = tables_across(find_runs(tmp_path))
+    assert boards == []
+    assert [pair.first for pair in table.differences] == ["NAFNet"]
+    shown = comparison_table(table)
+    assert shown.heading[:4] == ("model", "trained on", "protocol", "seeds")
+    assert [row[0] for row in shown.rows] == ["blurry input", "NAFNet"]
 
 
 def test_published_rows_of_an_untold_protocol_are_shown_and_take_no_part(tmp_path):
-    told = {"dataset": "gopro", "images": 1111, "protocol": {"name": "gopro", "description": ""}}
     for name, gain in (("NAFNet", 1.0), ("M2AENet", 2.0)):
-        train(tmp_path / name, net(name), gain, 0, result=told)
+        train(tmp_path / name, net(name), gain, 0, result=GOPRO)
     board = board_of(tmp_path)
     untold = next(entry for entry in board.published if entry.model == "AIBNet-L")
     assert untold.cells["psnr_db"].mean == 34.95
@@ -296,6 +440,7 @@ def test_scores_of_images_are_read_as_they_were_written(tmp_path):
         f"{head}\nx,b/1,many,,1,,1,1,1\n",
         "name,psnr_db,blurry_psnr_db\nb,1,2\n",
         f"{head}\nx,b\n",
+        f"{head}\nx,b,nan,,1,,1,1,1\n",
     ):
         path.write_text(damaged, encoding="utf-8")
         run, other = find_runs(tmp_path)

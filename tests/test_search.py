@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 from deblur_lab.errors import ConfigurationError
 from deblur_lab.search import Asked, Search, measured
 from deblur_lab.search_space import Dimension, samples, space_of
+from tests.typed import yaml
 
 SETTINGS = {
     "trials": 12,
@@ -148,7 +150,11 @@ def test_a_search_finds_what_is_best_and_writes_the_command_that_trains_it(searc
     assert values[:4] == at_random[:4]
     assert sum(values[10:]) > sum(at_random[10:]) + 1
     command = " ".join(
-        ["python -m deblur_lab.train model=nafnet 'data.root=/data/My Photos'", *found["best"]["settings"]]
+        [
+            "python -m deblur_lab.train model=nafnet 'data.root=/data/My Photos'",
+            *found["best"]["settings"],
+            f"output={tmp_path / 'found' / 'best'}",
+        ]
     )
     assert found["best"]["command"] == command
     assert command in capsys.readouterr().out
@@ -313,6 +319,30 @@ def test_each_trial_is_a_training_with_its_settings_and_folder(command, tmp_path
     assert [config.output for config in done] == [f"found/{number}" for number in range(3)]
     assert found["best"]["settings"][1] == "model.net.width=8"
     assert "hydra" not in found["best"]["command"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "in_experiment", "more"),
+    [("evaluate=false", "", []), ("evaluate=true", "evaluate: false", ["evaluate=true"])],
+)
+def test_the_best_is_trained_anew_to_its_scores(command, tmp_path, typed, in_experiment, more):
+    """Whatever the trials were spared."""
+
+    def train(config: DictConfig) -> None:
+        Path(config.output).mkdir(parents=True)
+        log(Path(config.output), {1: 30.0})
+
+    yaml(tmp_path / "own", "experiment/mine", f"# @package _global_\npictures: 1\n{in_experiment}\n")
+    own = ("--config-dir", "own", "experiment=mine", typed)
+    code, _, lines = command("train", *OPTUNA, *DATA, *own, LR, "hydra.sweeper.trials=1", job=train)
+    assert (code, lines) == (0, [])
+    best = json.loads((tmp_path / "found" / "search.json").read_text(encoding="utf-8"))["best"]
+    words = shlex.split(best["command"])
+    assert words[-1] == "output=found/best"
+    assert [word for word in words if "evaluate" in word] == more
+    done: list[DictConfig] = []
+    assert command("train", *words[3:], job=done.append)[0] == 0
+    assert done[0].evaluate is True
 
 
 def test_an_experiment_may_hold_what_is_searched(command, tmp_path):

@@ -72,6 +72,22 @@ def test_what_a_resumed_run_may_change_makes_no_other_job(tmp_path):
     assert planned(tmp_path, job_of(seed=0, pictures=8), job_of(seed=0, pictures=2)) == ["1", "0"]
 
 
+def test_of_a_sweep_that_is_quite_another_its_own_settings_are_told(tmp_path):
+    begin(tmp_path, job_of(seed=0, width=4))
+    (tmp_path / "sweep.json").unlink()
+    other = {f"setting_{number}": number for number in range(6)}
+    with pytest.raises(ConfigurationError, match="is none of these jobs \\(nearest: width: 4 -> "):
+        plan(tmp_path, [job_of(seed=0, **other)])
+    row = {"folder": "0", "own_settings": ["model=small", "seed=0"], "settings": ["a=1"]}
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [row]}), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as refused:
+        plan(tmp_path, [job_of(seed=0, **other)])
+    assert str(refused.value) == (
+        f"output={tmp_path} holds another sweep: {tmp_path / '0'}, of model=small seed=0, is none of these "
+        "jobs: type its values as well, or name another folder"
+    )
+
+
 def test_another_sweep_is_refused_with_the_difference(tmp_path):
     begin(tmp_path, job_of(seed=0, width=4), job_of(seed=1, width=4))
     with pytest.raises(ConfigurationError) as refused:

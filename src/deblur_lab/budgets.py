@@ -6,7 +6,7 @@ learnt before; that is said in words.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from deblur_lab.config import build, plain
 from deblur_lab.errors import ConfigurationError
+from deblur_lab.kinds import problems, shown
+from deblur_lab.ranges import Count
 from deblur_lab.stages import STAGES, in_its_stage, stages_of
 
 BUDGET = "budget"
 NOT_SET: Mapping[str, None] = {"steps": None, "multiply_adds": None}
 _STEPS = "trainer.max_steps"
+_WARM_UP = "model.scheduler.warmup_steps"
 _NOT_OF_THE_NET = ("loss", "optimizer", "scheduler")
 _counted: dict[str, int] = {}  # of a sample, by the settings of the net: each is asked for several times
 
@@ -100,6 +103,24 @@ def asked(config: DictConfig) -> tuple[str, int] | None:
     return (kind, amount) if is_count else None
 
 
+def shape_faults(budget: Any) -> list[str]:  # noqa: ANN401 - as typed
+    """What keeps ``budget`` from being one, or from being none, one line each."""
+    if not isinstance(budget, Mapping):
+        return [f"{BUDGET}={shown(budget)}: budget.steps=N or budget.multiply_adds=N is expected"]
+    found = [
+        fault for kind in NOT_SET for fault in problems(budget.get(kind), Count | None, f"{BUDGET}.{kind}")
+    ]
+    found += [
+        f"there is no setting {BUDGET}.{kind}: there are {', '.join(NOT_SET)}"
+        for kind in budget
+        if kind not in NOT_SET
+    ]
+    given = [f"{BUDGET}.{kind}={budget[kind]}" for kind in NOT_SET if budget.get(kind) is not None]
+    if len(given) > 1:
+        found.append(f"{' and '.join(given)} exclude each other: leave one out")
+    return found
+
+
 def typed_faults(config: DictConfig, settings: Sequence[str]) -> list[str]:
     """What was given beside a budget that decides, one line each.
 
@@ -131,14 +152,16 @@ def _looks_at_pictures(config: DictConfig, key: str) -> bool:
     return any(stage.name == name and "sources" in stage.config.datamodule for stage in stages_of(config))
 
 
-def apply(config: DictConfig) -> list[str]:
+def apply(config: DictConfig, typed: Sequence[str] = ()) -> list[str]:
     """Set how long a training, and each of its stages, goes on, by its budget; nothing without one.
 
     Stages share the budget in proportion to the steps that the recipe gives them, and those that look at
-    pictures see patches as the whole training's ``data`` says.
+    pictures see patches as the whole training's ``data`` says. A warm-up keeps its share of the steps, in
+    whole steps, rounded down; one that was typed stays as it is.
 
     Args:
         config: of ``conf/train.yaml``, composed and otherwise without faults; is changed.
+        typed: the settings of the run, as they are typed or swept over.
 
     Returns:
         What became of the budget, in lines to print.
@@ -163,15 +186,75 @@ def apply(config: DictConfig) -> list[str]:
         what = f"stage {short.name}" if short.name else "one step"
         needed = f", which takes {costs[-1]}" if not short.name else " would have none"
         raise ConfigurationError(f"budget.{kind}={amount} is too small: {what}{needed}")
+    keys = {setting.lstrip("+~").partition("=")[0] for setting in typed}
     every = _own_settings(config)
+    warm_ups = []
     for training, count in zip(trainings, steps, strict=True):
+        is_own = _holds(every.get(training.name), _WARM_UP)
+        warm_up = _warm_up(training, count, keys, is_own=is_own)
+        if warm_up is not None:
+            warm_ups.append(f"{training.name} {warm_up[0]:,} -> {warm_up[1]:,}".strip())
         if training.name:
             own = every[training.name]
             own["trainer"] = {**own.get("trainer", {}), "max_steps": count}
+            if warm_up is not None:
+                _put(own, _WARM_UP, warm_up[1])
         else:
             config.trainer.max_steps = count
+            if warm_up is not None:
+                OmegaConf.update(config, _WARM_UP, warm_up[1])
     _replace_stages(config, every)
-    return [*lines, _told(kind, amount, trainings_of(config))]
+    changed = f"; warm-up, in steps: {', '.join(warm_ups)}" if warm_ups else ""
+    return [*lines, f"{_told(kind, amount, trainings_of(config))}{changed}"]
+
+
+def _warm_up(
+    training: Training, steps: int, typed: Collection[str], *, is_own: bool
+) -> tuple[int, int] | None:
+    """The steps of warm-up that a recipe has, and those that it comes to; None where it stays as it is.
+
+    Args:
+        training: of the recipe.
+        steps: that the training takes by its budget.
+        typed: the keys that were.
+        is_own: whether it is one of a stage that sets its warm-up itself, whatever the whole training does.
+    """
+    parts = _WARM_UP.split(".")
+    # All of what it is a part of may be typed too, but `model` alone chooses a YAML.
+    deciding = [f"{STAGES}.{training.name}.{'.'.join(parts[:depth])}" for depth in (1, 2, 3)]
+    if not is_own:
+        deciding += [".".join(parts[:depth]) for depth in (2, 3)]
+    if not set(typed).isdisjoint(deciding):
+        return None
+    node: Any = training.config
+    for part in parts:
+        # What a reference leads to is not the recipe's own.
+        if not OmegaConf.is_dict(node) or part not in node or OmegaConf.is_interpolation(node, part):
+            return None
+        node = None if OmegaConf.is_missing(node, part) else node[part]
+    before = node
+    if not isinstance(before, int) or isinstance(before, bool):
+        return None
+    now = before * steps // training.steps
+    return None if now == before else (before, now)
+
+
+def _holds(node: Any, key: str) -> bool:  # noqa: ANN401 - any plain node
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _put(node: dict[str, Any], key: str, value: int) -> None:
+    """Set what a dotted key leads to in plain nodes, which are not changed where others may have them."""
+    first, _, rest = key.partition(".")
+    if not rest:
+        node[first] = value
+        return
+    node[first] = dict(node.get(first) or {})
+    _put(node[first], rest, value)
 
 
 def _cost(training: Training, kind: str) -> int:

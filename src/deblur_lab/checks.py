@@ -7,11 +7,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deblur_lab import budgets
-from deblur_lab.budgets import BUDGET, NOT_SET
+from deblur_lab.budgets import BUDGET
 from deblur_lab.composition import unknown_setting
 from deblur_lab.config import build, configuration_root, faults, own_faults, references, resolved
 from deblur_lab.errors import ConfigurationError, MachineError
-from deblur_lab.kinds import problems, shown
+from deblur_lab.kinds import shown
 from deblur_lab.ranges import Count, Natural, Positive, Range, Seconds, Seed, Share, Weight
 from deblur_lab.stages import STAGES, shape_faults, stages_of
 
@@ -24,7 +24,7 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "init_from": str | None,
         "val_every_steps": Count,
         "checkpoint_every_steps": Count,
-        "budget": Any,  # a number by kind, looked at in `_budget_faults`
+        "budget": Any,  # a number by kind, looked at in `budgets.shape_faults`
         "stages": Any,  # settings by name, looked at in `deblur_lab.stages`
         "evaluate": bool,
         "pictures": Natural,
@@ -246,7 +246,7 @@ def budgeted_faults(command: str, config: DictConfig, settings: Sequence[str]) -
         return shape_faults(config)
     found = budgets.typed_faults(config, settings)
     try:
-        budgets.apply(config)
+        budgets.apply(config, settings)
     except (ConfigurationError, OmegaConfBaseException, ArithmeticError, AttributeError, TypeError) as error:
         # Where other settings are at fault, they are to blame for this as well.
         return found + (command_faults(command, config) or [str(error)])
@@ -330,24 +330,7 @@ def _train_fits(settings: Mapping[str, Any]) -> list[str]:
             plan_batches(batch, micro, processes[0] * processes[1])
         except ConfigurationError as error:
             found.append(str(error))
-    return found + _budget_faults(settings["budget"]) + _no_loggers(settings)
-
-
-def _budget_faults(budget: Any) -> list[str]:  # noqa: ANN401 - as typed
-    if not isinstance(budget, Mapping):
-        return [f"budget={shown(budget)}: budget.steps=N or budget.multiply_adds=N is expected"]
-    found = [
-        fault for kind in NOT_SET for fault in problems(budget.get(kind), Count | None, f"{BUDGET}.{kind}")
-    ]
-    found += [
-        f"there is no setting {BUDGET}.{kind}: there are {', '.join(NOT_SET)}"
-        for kind in budget
-        if kind not in NOT_SET
-    ]
-    given = [f"{BUDGET}.{kind}={budget[kind]}" for kind in NOT_SET if budget.get(kind) is not None]
-    if len(given) > 1:
-        found.append(f"{' and '.join(given)} exclude each other: leave one out")
-    return found
+    return found + budgets.shape_faults(settings["budget"]) + _no_loggers(settings)
 
 
 def _refused_by_constructors(settings: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from deblur_lab import __version__, experiments, ranks
-from deblur_lab.composition import Composer, brief, composing, is_search, trust_faults
+from deblur_lab.composition import Composer, brief, by_job, composing, is_search, trust_faults
 from deblur_lab.config import configuration_root, did_you_mean
 from deblur_lab.endings import on_sigterm, reporting
 from deblur_lab.errors import ConfigurationError, MachineError
@@ -79,7 +79,8 @@ def run(command: str, job: Callable[[DictConfig], None]) -> None:
     one line (a line for each mistake) on standard error and the exit code of its kind, never a traceback; a
     fault of ours ends in a traceback and exit code 1.
     """
-    with ranks.following_first(), reporting():
+    # The page to try a checkpoint on is there until it is stopped: that is no error.
+    with ranks.following_first(), reporting(is_to_be_stopped=command == "demo"):
         # Training and scoring listen for themselves while there is something to save or to leave orderly.
         signal.signal(signal.SIGTERM, on_sigterm)
         _run(command, job)
@@ -196,8 +197,13 @@ def _search(
         if not override.is_sweep_override() and not override.get_key_element().startswith("hydra"):
             fixed.append(typed_again(str(override.input_line)))
     runner = trials.runner(command, config, fixed, folder, partial(_alone, command, work))
-    settings = search.settings_of(config)
-    code = search.Search(settings, search_space.space_of(parsed)[0], fixed, folder, runner).run()
+    settings, space = search.settings_of(config), search_space.space_of(parsed)[0]
+    with composing(command, None if flags.config_dir is None else Path(flags.config_dir)) as composer:
+        # What is typed of it is of the trials, and left out where the best is trained anew.
+        others = [one for one in parsed if not one.is_sweep_override() and _key(one) != "evaluate"]
+        anew = composer.compose([str(override.input_line) for override in others])[0]
+    evaluates = anew is None or bool(anew.evaluate)
+    code = search.Search(settings, space, fixed, folder, runner, evaluates=evaluates).run()
     if code:
         sys.exit(code)
 
@@ -212,7 +218,7 @@ def _alone(command: str, job: Callable[[DictConfig], None], arguments: Sequence[
     sys.argv = [before[0], *arguments]
     ranks.show_way_on(str)  # not what one before it has said
     try:
-        with reporting():
+        with ranks.within_sweep(), reporting():
             _run(command, job)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -317,24 +323,27 @@ def _checked(
         else:
             jobs = composer.jobs(parsed, sweep=False)
         configs: list[DictConfig] = []
+        of_jobs: list[list[str]] = []
         for job in jobs:
             config, fitting, told = composer.compose(job)
-            found += told
+            composes = not told
+            of_jobs.append(told)
             if config is None:
                 continue
             configs.append(config)
-            found += trust_faults(config, composer.typed(job))
+            told += trust_faults(config, composer.typed(job))
             if not shown_alone and (command != "train" or config.resume is None):
-                if not told:
-                    found += _sweeps_in_vain(composer.not_swept(config, job), job, flags.multirun)
+                if composes:
+                    told += _sweeps_in_vain(composer.not_swept(config, job), job, flags.multirun)
                 # Its imports take seconds: not before --help has been answered.
                 from deblur_lab.checks import budgeted_faults
 
-                found += composer.place(budgeted_faults(command, config, job), fitting)
-                if not found and command == "train" and config.stages:
-                    found += unheard(config, composer.typed(job))
+                told += composer.place(budgeted_faults(command, config, job), fitting)
+                if not found and not told and command == "train" and config.stages:
+                    told += unheard(config, composer.typed(job))
             if flags.package and OmegaConf.select(config, flags.package) is None:
-                found.append(f"--package {flags.package}: there is no such part of the configuration")
+                told.append(f"--package {flags.package}: there is no such part of the configuration")
+        found += by_job(of_jobs, jobs)
         if flags.multirun and not found:
             from deblur_lab.cluster import launch_faults
             from deblur_lab.sweep_jobs import sweep_faults
@@ -361,6 +370,10 @@ def _jobs_of(composer: Composer, parsed: Sequence[Override]) -> tuple[list[list[
     ranges = [str(override.input_line) for override in parsed if _is_range(override)]
     found = [f"{typed}: a sweep takes single values: add hydra/sweeper=optuna to search" for typed in ranges]
     return composer.jobs([override for override in parsed if not _is_range(override)], sweep=True), found
+
+
+def _key(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")
 
 
 def _is_range(override: Override) -> bool:

@@ -16,9 +16,13 @@ from deblur_lab.scored_results import (
     by_pictures,
     images_of,
     is_partial,
+    known_model,
+    mixed,
+    repeated_run,
     same_pictures,
     scored_by,
     seed_of,
+    steps_of,
     training_sets,
 )
 from deblur_lab.setting_differences import UNSET, differing, shortened, typed
@@ -26,6 +30,8 @@ from deblur_lab.stages import in_its_stage
 
 SETTINGS_TOLD = 4
 """Of more settings than these, a table has one column for all."""
+REPEATED = "† scores a net again that has a row: it is neither ranked nor compared with others."
+"""What stands beside a table in which evaluations of its own runs are."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Row:
         evaluated: what an evaluation scored; empty for runs.
         names: of the runs.
         members: its runs, each with its result.
+        repeats: the run in the table whose net it scores again, of such an evaluation; it is not ranked.
     """
 
     settings: tuple[str, ...]
@@ -53,6 +60,7 @@ class Row:
     evaluated: str = ""
     names: tuple[str, ...] = ()
     members: Sequence[Scored] = field(default=(), repr=False, compare=False)
+    repeats: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,22 @@ class Comparison:
         Raises:
             DataError: the scores of a run's images cannot be read.
         """
-        candidates = [Candidate(self.label(row), row.members) for row in self.rows]
+        candidates = [Candidate(self.label(row), row.members) for row in self.rows if not row.repeats]
         first = self.columns[0] if self.columns else ""
         best = next((self.label(row) for row in self.rows if first and self.is_best(row, first)), "")
         return model_differences(candidates, best, self.label(self.rows[0]))
 
+    @cached_property
+    def model(self) -> str:
+        """The name of the model that all runs are of; empty if they are of several, or it is not known."""
+        names = {known_model(run) for row in self.rows if not row.evaluated for run, _ in row.members}
+        return names.pop() if len(names) == 1 else ""
+
     def label(self, row: Row) -> str:
-        """What tells a row from the others, in words: its settings, or its runs where those are many."""
+        """What tells a row from the others, in words: its settings, or its runs where those are many.
+
+        A row that nothing tells from others is called as its model.
+        """
         if row.evaluated:
             return row.evaluated
         if len(self.settings) > SETTINGS_TOLD:
@@ -105,7 +122,7 @@ class Comparison:
         told = [f"{name}={value}" for name, value in pairs if value != UNSET]
         if len({one.trained_on for one in self.rows if not one.evaluated}) > 1:
             told.append(f"trained on {row.trained_on}")
-        return ", ".join(told) or ", ".join(row.names)
+        return ", ".join(told) or self.model or ", ".join(row.names)
 
     @property
     def runs(self) -> frozenset[Path]:
@@ -131,7 +148,9 @@ class Comparison:
 
     def place(self, row: Row, column: str) -> int | None:
         """1 for the best row by a measure, 2 for the second, else None; as `places` has it."""
-        means = [None if (cell := one.cells[column]) is None else cell.mean for one in self.rows]
+        means = [
+            None if (cell := one.cells[column]) is None or one.repeats else cell.mean for one in self.rows
+        ]
         at = next(number for number, one in enumerate(self.rows) if one is row)
         return places(means, measure_of(column))[at]
 
@@ -160,8 +179,11 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     for key, members in trained.items():
         others = evaluations.get(key[:-1], [])
         beside = [one for one in others if any(same_pictures(one[1], result) for _, result in members)]
-        placed |= {id(result) for _, result in beside}
-        if len(members) + len(beside) > 1:
+        # Another evaluation of a run's own net is no model to compare it with.
+        runs_here = [run for run, _ in members]
+        rivals = [run for run, _ in beside if not repeated_run(run, runs_here)]
+        if len(members) + len(rivals) > 1:
+            placed |= {id(result) for _, result in beside}
             tables.append(_compared(members, beside))
     for found in evaluations.values():
         alone = [one for one in found if id(one[1]) not in placed]
@@ -185,6 +207,9 @@ def _compared(members: Sequence[Scored], evaluations: Sequence[Scored]) -> Compa
     other_data = any(key.startswith("data.") for key in settings) and len(by_pictures(every)) > 1
     experiments = members[0][0].experiments if members else ()
     of = "evaluations" if not members else ", ".join(experiments) or "runs"
+    repeats = {id(run): repeated_run(run, [run for run, _ in members]) for run, _ in evaluations}
+    ranked = [*members, *(one for one in evaluations if not repeats[id(one[0])])]
+    notes = [roots, mixed(ranked), REPEATED if any(repeats.values()) else ""]
     first = every[0][1]
     part = f", {images_of(first)}" if is_partial(first) else ""
     return Comparison(
@@ -215,13 +240,14 @@ def _compared(members: Sequence[Scored], evaluations: Sequence[Scored]) -> Compa
                     scored_by(result),
                     run.evaluated,
                     members=[(run, result)],
+                    repeats=repeats[id(run)],
                 )
                 for run, result in evaluations
             ),
         ],
         {} if other_data else _blurry(every, columns),
         f"{first['protocol']['name']}{part}",
-        origin_of(members, evaluations) + roots,
+        " ".join([origin_of(members, evaluations), *filter(None, notes)]),
         is_made_up(first),
         is_partial(first),
         tuple(row for name in experiments for row in published(name)),
@@ -237,7 +263,7 @@ def _compared_settings(members: Sequence[Scored]) -> tuple[tuple[str, ...], str]
     roots = [key for key in found if in_its_stage(key).startswith("data.") and key.endswith("root")]
     if not roots or len(by_pictures(members)) > 1:
         return found, ""
-    told = f" The runs' {together(map(shortened, roots))} differ, and the test pictures are the same."
+    told = f"The runs' {together(map(shortened, roots))} differ, and the test pictures are the same."
     return tuple(key for key in found if key not in roots), told
 
 
@@ -270,8 +296,8 @@ def origin_of(members: Sequence[Scored], evaluations: Sequence[Scored]) -> str:
         parts.append(f"Mean ± sample standard deviation over seeds; {_counted(len(runs), 'run')}")
     if evaluations:
         parts.append(_counted(len(evaluations), "evaluation"))
-    for key, what in {"max_steps": "steps", "precision": "", "hardware": "", "commit": "commit"}.items():
-        found = [run.scores.get(key) for run, _ in every]
+    for key, what in {"steps": "steps", "precision": "", "hardware": "", "commit": "commit"}.items():
+        found = [steps_of(run) if key == "steps" else run.scores.get(key) for run, _ in every]
         text = together(str(value) for value in found if value is not None)
         if text:
             parts.append(f"{what} {text}" if what == "commit" else f"{text} {what}".strip())

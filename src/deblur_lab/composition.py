@@ -374,6 +374,49 @@ class Composer:
         return unknown_setting(key, config)
 
 
+def by_job(faults: Sequence[Sequence[str]], jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Each fault of several jobs once; one that some have not with the settings of those that have it.
+
+    Args:
+        faults: of each job, one line each.
+        jobs: the settings of each.
+
+    >>> by_job([["seed=x: no"], ["seed=x: no", "lr=9: no"]], [["model=a", "seed=x"], ["model=b", "seed=x"]])
+    ['seed=x: no', 'model=b: lr=9: no']
+    """
+    settings = [{one.lstrip("+~").partition("=")[0]: one.lstrip("+~") for one in job} for job in jobs]
+    lines = []
+    for fault in dict.fromkeys(itertools.chain(*faults)):
+        theirs = [job for job, told in zip(settings, faults, strict=True) if fault in told]
+        values = {
+            key: list(dict.fromkeys(job[key] for job in theirs if key in job))
+            for job in theirs
+            for key in job
+        }
+        telling = {
+            key: of_key
+            for key, of_key in values.items()
+            if any(job.get(key) not in of_key for job in settings)
+        }
+        # Which of the jobs would be meant: it may be no whole part of all combinations.
+        meant = [job for job in settings if all(job.get(key) in of_key for key, of_key in telling.items())]
+        if len(meant) != len(theirs):
+            own = [
+                " ".join(one for key, one in job.items() if len(values[key]) > 1 or key in telling)
+                for job in theirs
+            ]
+            named = f"{own[0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}"
+        else:
+            named = " ".join(
+                f"{key}={','.join(one.partition('=')[2] for one in of_key)}"
+                for key, of_key in telling.items()
+            )
+        # Of what it is already about it is not said again.
+        is_about = len(telling) == 1 and re.match(rf"{re.escape(next(iter(telling)))}[=: ]", fault)
+        lines.append(fault if len(theirs) == len(settings) or is_about or not named else f"{named}: {fault}")
+    return lines
+
+
 def unknown_setting(key: str, config: DictConfig) -> str:
     """That there is no setting of a dotted key, and which one may be meant."""
     if key == "data.root":

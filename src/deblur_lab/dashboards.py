@@ -28,7 +28,7 @@ from deblur_lab.writing import flush_folder, replacing
 STEP = "step"
 HURRIED_S = 5.0  # how long W&B may take to end a run that a signal has stopped
 START_PATIENCE_S = 8.0  # the first step waits no longer for W&B
-PICTURES = ("blurry", "restored", "sharp", "mask", "trajectories")
+PICTURES = ("blurry", "restored", "sharp", "true_mask", "mask", "trajectories")
 
 
 class WeightsAndBiases(Logger):

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 import webbrowser
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import nn
 from deblur_lab.checkpoints import load_net
 from deblur_lab.config import plain
 from deblur_lab.console import say
+from deblur_lab.demo_guard import Guard
 from deblur_lab.demo_tasks import Task, Tasks
 from deblur_lab.errors import ConfigurationError, MachineError
 from deblur_lab.images import quoted
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
 FIRST_PORT = 7860
 _PORTS = 100
 _PATIENCE_S = 30.0
-
-# Whatever stands on the page, a browser fetches nothing from elsewhere for it.
-_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
-    "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; frame-ancestors 'none'"
-)
 
 
 def demonstrate(config: DictConfig) -> None:
@@ -148,7 +142,8 @@ def _app(
     # Read when Gradio is imported, or when it stores a file.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")
+    cache = folder / "cache"
+    os.environ["GRADIO_TEMP_DIR"] = str(cache)
 
     import fastapi
     import gradio as gr
@@ -165,20 +160,15 @@ def _app(
         folder=folder,
     )
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    inputs = {number: len(function.inputs) for number, function in page.fns.items()}
+    app.add_middleware(Guard, cache=cache, inputs=inputs)
     host = settings["host"]
     if is_loopback(host):
         # A page of somebody else's, under a name that leads to this machine, is not answered.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", host])
-
-    @app.middleware("http")
-    async def with_policy(
-        request: fastapi.Request, answer: Callable[[fastapi.Request], Awaitable[fastapi.Response]]
-    ) -> fastapi.Response:
-        response = await answer(request)
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
+    # Gradio itself asks whether a file was uploaded only where it was launched, which a page that is mounted
+    # is not (6.31: processing_utils._check_allowed).
+    page.has_launched = page.is_running = True
     gr.mount_gradio_app(
         app,
         page,

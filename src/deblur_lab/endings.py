@@ -31,7 +31,7 @@ def on_sigterm(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def reporting(left_behind: str = "") -> Iterator[None]:
+def reporting(left_behind: str = "", *, is_to_be_stopped: bool = False) -> Iterator[None]:
     """End the process as a command of ours does, whatever is raised in the block.
 
     A user's mistake ends in one line (a line for each mistake) on standard error and the exit code of its
@@ -39,6 +39,8 @@ def reporting(left_behind: str = "") -> Iterator[None]:
 
     Args:
         left_behind: what is said beside that a signal has stopped the command.
+        is_to_be_stopped: whether a signal is the way in which the command ends, and no error; its exit code
+            is the same.
     """
     _outlive_readers()
     try:
@@ -55,9 +57,9 @@ def reporting(left_behind: str = "") -> Iterator[None]:
             _fail_by_our_fault()
         _fail(line, MachineError.exit_code)
     except KeyboardInterrupt:
-        _fail(f"stopped by Ctrl-C{left_behind}", STOPPED_BY_CTRL_C)
+        _fail(f"stopped by Ctrl-C{left_behind}", STOPPED_BY_CTRL_C, is_error=not is_to_be_stopped)
     except Terminated:
-        _fail(f"stopped by SIGTERM{left_behind}", STOPPED_BY_SIGTERM)
+        _fail(f"stopped by SIGTERM{left_behind}", STOPPED_BY_SIGTERM, is_error=not is_to_be_stopped)
     except Exception:
         _fail_by_our_fault()
 
@@ -101,8 +103,8 @@ def _fail_by_our_fault() -> NoReturn:
     _fail(told, OUR_FAULT)
 
 
-def _fail(message: str, exit_code: int) -> NoReturn:
+def _fail(message: str, exit_code: int, *, is_error: bool = True) -> NoReturn:
     """Print what is wrong on standard error, or let the first process of the run do so, and leave."""
     if not ranks.hand_over(message, exit_code):
-        print(f"error: {message}", file=sys.stderr)  # noqa: T201 - this is the command line
+        print(f"error: {message}" if is_error else message, file=sys.stderr)  # noqa: T201 - the command line
     sys.exit(exit_code)

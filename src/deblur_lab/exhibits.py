@@ -1,8 +1,9 @@
 """Test images with what was made of them, one by one, as a run's folder keeps them.
 
 ``pictures/exhibits/<dataset>-<name>/`` holds ``blurry.png``, ``restored.png`` and ``sharp.png``, as large as
-they were scored, ``mask.png`` and ``trajectories.png`` where they are known, and ``exhibit.json``: what they
-are of and how they score. It is written last: a folder without it is not whole, and no exhibit.
+they were scored, and where they are known, drawn over the blurry picture, ``true_mask.png``, the predicted
+``mask.png`` and ``trajectories.png``; and ``exhibit.json``: what they are of, how they score, and what
+colours and lines in them mean. It is written last: a folder without it is not whole, and no exhibit.
 """
 
 import contextlib
@@ -19,10 +20,15 @@ from deblur_lab.errors import DataError
 from deblur_lab.images import write_png
 from deblur_lab.writing import write_json, writing
 
-KINDS = ("blurry", "restored", "sharp", "mask", "trajectories")
+OVERLAYS = {"true_mask": "true mask", "mask": "predicted mask", "trajectories": "trajectories"}
+"""What may lie over the blurry picture, in words; the truth first, then what a net predicts."""
+
+KINDS = ("blurry", "restored", "sharp", *OVERLAYS)
 """What the pictures of an exhibit show."""
 
 _ABOUT = "exhibit.json"
+# What would be a folder in a file's name, what stands for it, and what says which of them it was.
+_ESCAPES = str.maketrans({"/": "~", "~": "=7E", "=": "=3D"})
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class StoredExhibit:
         files: PNG files, by what they show: those of `KINDS` that there are.
         blurry_scores: by name, without those that do not exist.
         restored_scores: the same of the restored picture.
+        legends: what colours and lines mean, by what has some.
     """
 
     dataset: str
@@ -42,15 +49,16 @@ class StoredExhibit:
     files: Mapping[str, Path]
     blurry_scores: Mapping[str, float]
     restored_scores: Mapping[str, float]
+    legends: Mapping[str, str]
 
 
 def stem_of(dataset: str, name: str) -> str:
-    """What the files of a test image are called.
+    """What the files of a test image are called; those of no two images are called the same.
 
     >>> stem_of("gopro", "GOPR0384_11_00/000001")
-    'gopro-GOPR0384_11_00-000001'
+    'gopro-GOPR0384_11_00~000001'
     """
-    return f"{dataset}-{name.replace('/', '-')}"
+    return f"{dataset.translate(_ESCAPES).replace('-', '=2D')}-{name.translate(_ESCAPES)}"
 
 
 def write_exhibit(
@@ -60,6 +68,7 @@ def write_exhibit(
     pictures: Mapping[str, NDArray[np.uint8]],
     blurry_scores: Mapping[str, float],
     restored_scores: Mapping[str, float],
+    legends: Mapping[str, str] | None = None,
 ) -> None:
     """Write an exhibit, in the place of an older one of the same image.
 
@@ -70,6 +79,7 @@ def write_exhibit(
         pictures: (H, W, 3) uint8 RGB, by what they show.
         blurry_scores: NaN where there is none.
         restored_scores: the same.
+        legends: what colours and lines mean in those pictures that are drawn over.
 
     Raises:
         MachineError: the machine refuses.
@@ -84,7 +94,8 @@ def write_exhibit(
     for kind, picture in pictures.items():
         write_png(own / f"{kind}.png", picture)
     scores = {"blurry": dict(blurry_scores), "restored": dict(restored_scores)}
-    write_json(own / _ABOUT, {"dataset": dataset, "name": name, "scores": scores})
+    about = {"dataset": dataset, "name": name, "scores": scores, "legends": dict(legends or {})}
+    write_json(own / _ABOUT, about)
 
 
 def keep_exhibits(folder: Path, stems: Collection[str]) -> None:
@@ -121,7 +132,12 @@ def _read(path: Path) -> StoredExhibit:
             for kind in ("blurry", "restored")
         ]
         dataset, name = str(about["dataset"]), str(about["name"])
+        legends = {str(kind): str(text) for kind, text in about.get("legends", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged: {error!r}: mend it or remove its folder") from error
     files = {kind: path.with_name(f"{kind}.png") for kind in KINDS}
-    return StoredExhibit(dataset, name, {k: f for k, f in files.items() if f.is_file()}, *scores)
+    found = {kind: file for kind, file in files.items() if file.is_file()}
+    if "legends" not in about and "trajectories" not in found:
+        # At first ``mask.png`` was the truth's outline where a net predicts no mask, which misleads.
+        found.pop("mask", None)
+    return StoredExhibit(dataset, name, found, scores[0], scores[1], legends)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -39,6 +40,23 @@ class ImageScores:
     name: str
     restored: Mapping[str, float]
     blurry: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrainedPart:
+    """A stage of a training, or the whole of one without stages.
+
+    Attributes:
+        name: of the stage; empty for the whole.
+        first_step: how many steps the stages before it took.
+        steps: how many it took; 0 for the whole.
+        curves: (step, value) pairs by logged name, in its own steps.
+    """
+
+    name: str
+    first_step: int
+    steps: int
+    curves: Mapping[str, list[tuple[int, float]]]
 
 
 @dataclass(frozen=True)
@@ -109,6 +127,23 @@ class Run:
             DataError: one is damaged.
         """
         return read_exhibits(self.folder / "pictures" / "exhibits")
+
+    @cached_property
+    def parts(self) -> Sequence[TrainedPart]:
+        """What was trained, stage by stage; one part where there were none.
+
+        Raises:
+            DataError: the curves of a stage are damaged.
+        """
+        parts: list[TrainedPart] = []
+        for stage in self.stages:
+            name, steps = str(stage["stage"]), int(stage.get("steps") or 0)
+            before = sum(part.steps for part in parts)
+            folders = sorted((self.folder / STAGES).glob(f"*-{name}"))
+            parts.append(
+                TrainedPart(name, before, steps, _curves(folders[-1] / "metrics.csv") if folders else {})
+            )
+        return parts or [TrainedPart("", 0, 0, self.curves)]
 
     @property
     def evaluated(self) -> str:
@@ -231,7 +266,11 @@ def _images(path: Path) -> tuple[ImageScores, ...]:
 def _known(row: Mapping[str, str], names: Sequence[str], prefix: str = "") -> dict[str, float]:
     if None in row or None in row.values():
         raise ValueError(f"the row of {row['name']} has another length than the heading")
-    return {name: float(row[prefix + name]) for name in names if row[prefix + name]}
+    found = {name: float(row[prefix + name]) for name in names if row[prefix + name]}
+    for name, value in found.items():
+        if math.isnan(value):  # of what it does not have nothing stands there; infinite is a PSNR of equals
+            raise ValueError(f"{prefix}{name} of {row['name']} is not a number")
+    return found
 
 
 def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:

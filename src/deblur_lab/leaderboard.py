@@ -11,25 +11,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deblur_lab.comparison import Comparison, compare, origin_of, together
+from deblur_lab.comparison import REPEATED, Comparison, compare, origin_of, together
 from deblur_lab.config import configuration_root
 from deblur_lab.data.published_sets import PUBLISHED
 from deblur_lab.finished_runs import Run, dataset_of, is_made_up
 from deblur_lab.model_differences import Candidate, ModelDifference, model_differences
-from deblur_lab.model_names import model_name
-from deblur_lab.published_scores import PublishedRow, read_rows
+from deblur_lab.published_scores import NOT_TOLD, PublishedRow, read_rows
 from deblur_lab.report_measures import MEASURES, Spread, measure_of, over_seeds, places, spread_of
 from deblur_lab.scored_results import (
     Scored,
     by_pictures,
     images_of,
     is_partial,
+    mixed,
+    model_of,
+    repeated_run,
     scored_by,
     seed_of,
     training_sets,
 )
 from deblur_lab.setting_differences import UNSET, differing, shortened, typed
-from deblur_lab.stages import STAGES, in_its_stage
+from deblur_lab.stages import in_its_stage
 
 # Where the tables of whole models stand; those of ablations are of variants.
 _TABLES = ("published/*.csv", "m2aenet/table1.csv", "aibnet/table1.csv")
@@ -60,6 +62,8 @@ class Entry:
         published: what was printed; None of ours.
         ranked: whether it is among those that best and second are found of.
         members: its runs, each with its result.
+        repeats: the run in the leaderboard whose net it scores again, of such an evaluation; no model of its
+            own, and not ranked.
     """
 
     model: str
@@ -74,6 +78,7 @@ class Entry:
     published: PublishedRow | None = None
     ranked: bool = True
     members: Sequence[Scored] = field(default=(), repr=False, compare=False)
+    repeats: str = ""
 
     @property
     def label(self) -> str:
@@ -123,6 +128,11 @@ class Leaderboard:
             found[column] = dict(zip(map(id, ranked), places(means, measure_of(column)), strict=True))
         return found
 
+    @property
+    def models(self) -> Sequence[Entry]:
+        """The entries but for those that score a run's net again."""
+        return [entry for entry in self.entries if not entry.repeats]
+
     @cached_property
     def differences(self) -> Sequence[ModelDifference]:
         """Of our models, pair by pair, and to the blurry input.
@@ -130,9 +140,9 @@ class Leaderboard:
         Raises:
             DataError: the scores of a run's images cannot be read.
         """
-        candidates = [Candidate(entry.label, entry.members) for entry in self.entries]
-        plain = next((entry.label for entry in self.entries if entry.model == REFERENCE), "")
-        return model_differences(candidates, self.entries[0].label, plain)
+        candidates = [Candidate(entry.label, entry.members) for entry in self.models]
+        plain = next((entry.label for entry in self.models if entry.model == REFERENCE), "")
+        return model_differences(candidates, self.models[0].label, plain)
 
     @property
     def runs(self) -> frozenset[Path]:
@@ -186,7 +196,7 @@ def leaderboards(runs: Sequence[Run]) -> list[Leaderboard]:
             key = (dataset_of(result), result["split"], result["protocol"]["name"], part)
             alike.setdefault(key, []).append((run, result))
     boards = [_leaderboard(group) for same in alike.values() for group in _groups(same)]
-    return [board for board in boards if len(board.entries) + len(board.published) > 1]
+    return [board for board in boards if len(board.models) + len(board.published) > 1]
 
 
 def _groups(scored: Sequence[Scored]) -> list[list[Scored]]:
@@ -212,22 +222,6 @@ def _of_test(key: str) -> bool:
     return key.startswith("data.sources[") and not key.endswith(made)
 
 
-def model_of(run: Run) -> str:
-    """The name of a run's model, as the papers have it: its net, AIBNet with its size.
-
-    Of an evaluation it is known if its scores tell the cost of the net; else it is the run's own name.
-    """
-    matches = (re.match(rf"{STAGES}\.(\w+)\.", key) for key in run.settings)
-    stages = [match[1] for match in matches if match is not None]
-    last = f"{STAGES}.{stages[-1]}." if stages else ""
-
-    def last_of(key: str) -> Any:  # noqa: ANN401 - any plain value
-        return run.settings.get(last + key, run.settings.get(key))
-
-    net = str(last_of("model.net._target_") or (run.scores.get("cost") or {}).get("net") or "")
-    return model_name(net, last_of("model.net.sub_decoders")) or run.name
-
-
 def _leaderboard(members: Sequence[Scored]) -> Leaderboard:
     first = members[0][1]
     made_up, partial = is_made_up(first), is_partial(first)
@@ -243,7 +237,11 @@ def _leaderboard(members: Sequence[Scored]) -> Leaderboard:
     inputs = [{"scores": group[0][1]["blurry_scores"]} for group in pictures]
     trained = [one for one in members if not one[0].evaluated]
     evaluated = [one for one in members if one[0].evaluated]
-    entries = [*_entries(trained, columns), *(_entry([one], columns, one[0].evaluated) for one in evaluated)]
+    runs = [run for run, _ in trained]
+    entries = [
+        *_entries(trained, columns),
+        *(_entry([one], columns, one[0].evaluated, repeated_run(one[0], runs)) for one in evaluated),
+    ]
     entries = _told_apart(sorted(entries, key=lambda entry: _order(entry, columns)))
     notes = [origin_of(trained, evaluated), *_trained_for(entries)]
     published: list[Entry] = []
@@ -253,13 +251,10 @@ def _leaderboard(members: Sequence[Scored]) -> Leaderboard:
             notes.append("Published rows are of the whole test split: none stands beside these.")
     else:
         published = _published(first)
-        if any(not entry.ranked for entry in published):
-            notes.append(
-                "Published rows of another or an untold protocol are not among those that best and second "
-                "are found of."
-            )
         if any(entry.multiply_adds is not None for entry in published):
             notes.append("Multiply-adds: ours are of a dense pass, published ones as their paper counts.")
+    entries, published, said = _ranked(entries, published)
+    notes += said
     return Leaderboard(
         f"{dataset_of(first)}, {images_of(first)}",
         str(first["dataset"]),
@@ -305,7 +300,60 @@ def _details(keys: Sequence[str], values: Sequence[str], run: Run) -> str:
     return f"{named} and {len(told) - (0 if run.experiments else _SETTINGS)} settings"
 
 
-def _entry(alike: Sequence[Scored], columns: Sequence[str], details: str) -> Entry:
+def _ranked(
+    entries: Sequence[Entry], published: Sequence[Entry]
+) -> tuple[list[Entry], list[Entry], list[str]]:
+    """Rows as they are ranked, and what is to be said of that.
+
+    Published rows compete with ours of the same protocol, TLC and training sets only: of several such kinds,
+    those that most rows of ours are of. Ours of other kinds then do not. Where no published row is of the
+    kind of one of ours, ours compete among themselves.
+
+    Args:
+        entries: ours, the best first.
+        published: those of another protocol not ranked.
+    """
+    printed = {kind for entry in published if entry.ranked and (kind := _kind(entry)) is not None}
+    kinds = [kind for entry in entries if entry.ranked and (kind := _kind(entry)) in printed]
+    kind = max(dict.fromkeys(kinds), key=kinds.count, default=None)
+    notes = [REPEATED] if any(entry.repeats for entry in entries) else []
+    if kind is None:
+        if published:
+            notes.append(
+                "Best and second are found among ours: of no published row (†) is it known that it has the "
+                "protocol, TLC and training sets of one of ours."
+            )
+        told = mixed([one for entry in entries if entry.ranked for one in entry.members])
+        return list(entries), [replace(one, ranked=False) for one in published], notes + [told] * bool(told)
+    ours = [replace(one, ranked=one.ranked and _kind(one) == kind) for one in entries]
+    theirs = [replace(one, ranked=one.ranked and _kind(one) == kind) for one in published]
+    if not all(one.ranked for one in (*ours, *theirs) if not one.repeats):
+        protocol = next(one.protocol for one in theirs if one.ranked)
+        trained_on = next(one.trained_on for one in theirs if one.ranked)
+        notes.append(
+            f"Best and second are found among rows of protocol {protocol} and trained on {trained_on}; "
+            "those marked † are of another or an untold protocol, TLC or training set."
+        )
+    return ours, theirs, notes
+
+
+def _kind(entry: Entry) -> tuple[bool, tuple[str, ...]] | None:
+    """Whether the test-time local converter was on, and the training sets; None if one is not known.
+
+    Made-up training sets have a mark, so that they are none of those that were published.
+    """
+    if entry.published is not None:
+        on = {"on": True, "off": False}.get(entry.published.tlc)
+    else:
+        found = {result.get("tlc") for _, result in entry.members}
+        on = found.pop() if len(found) == 1 else None
+    if on is None or entry.trained_on == NOT_TOLD:
+        return None
+    sets = (name.lower().replace("-", "_") for name in entry.trained_on.split(" + "))
+    return bool(on), tuple(sorted(sets))
+
+
+def _entry(alike: Sequence[Scored], columns: Sequence[str], details: str, repeats: str = "") -> Entry:
     run = alike[0][0]
     model = model_of(run)
     costs = [cost for one, _ in alike if isinstance(cost := one.scores.get("cost"), Mapping)]
@@ -321,7 +369,9 @@ def _entry(alike: Sequence[Scored], columns: Sequence[str], details: str) -> Ent
         cost.get("parameters"),
         cost.get("multiply_adds"),
         None if size is None else (int(size[0]), int(size[1])),
+        ranked=not repeats,
         members=alike,
+        repeats=repeats,
     )
 
 

@@ -4,7 +4,7 @@ import contextlib
 import csv
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -95,10 +95,11 @@ class Exhibit:
     Attributes:
         dataset: its name.
         name: of the image.
-        pictures: uint8 RGB, by what they show: blurry, restored, sharp, mask, trajectories. The last two are
-            absent where nobody knows them.
+        pictures: uint8 RGB, by what they show: blurry, restored, sharp, true_mask, mask, trajectories. The
+            true mask is absent where nobody knows it, the last two where the net predicts none.
         before: scores of the blurry image, by name; NaN where there is none.
         after: scores of the restored one.
+        legends: what colours and lines mean in those that are drawn over, by what they show.
     """
 
     dataset: str
@@ -106,6 +107,7 @@ class Exhibit:
     pictures: Mapping[str, Picture]
     before: Mapping[str, float]
     after: Mapping[str, float]
+    legends: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

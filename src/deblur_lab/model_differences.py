@@ -1,5 +1,6 @@
 """How models that were scored on the same images differ, pair by pair, each difference with an interval."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ _ALL_PAIRS = 4
 
 WHAT_IT_MEANS = (
     "Differences are means over the images that both have, the first one's score less the second's, image "
-    "by image. In brackets is the 95 % bootstrap interval of that mean: drawn over images, over whole "
-    "sequences where those are known, and, of a side that has several seeds, over its seeds. Bold ones "
-    "exclude 0; of the others it is not known which is better. It speaks of other images like these, and "
-    "of other trainings only where both sides have several seeds, whose spread two or three tell badly; "
-    "not of other data, sizes or longer training. Of fewer than about twenty images or sequences it is "
-    "too narrow. It is not widened for the number of pairs: of twenty pairs of equals, one excludes 0."
+    "by image. In brackets is the 95 % interval of that mean, over images, or whole sequences where those "
+    "are known: of one training each the bootstrap's; where a side has several seeds Student's, which "
+    "counts their spread and is wide where two or three seeds differ, as so few tell their spread badly; "
+    "the bootstrap's over images stands in a column of its own, and speaks of these very trainings alone. "
+    "Bold ones exclude 0; of the others it is not known which is better. It speaks of other images like "
+    "these, and of other trainings only of a side that has several seeds; not of other data, sizes or "
+    "longer training. Of fewer than about twenty images or sequences the bootstrap's is too narrow. It is "
+    "not widened for the number of pairs: of twenty pairs of equals, one excludes 0."
 )
 """What an interval does and does not mean."""
 
@@ -78,13 +81,31 @@ def model_differences(
         DataError: the scores of a run's images cannot be read.
     """
     seeds = {one.label: _by_seed(one.members) for one in candidates}
+    infinite = {one.label: _infinite(one.members) for one in candidates}
     labels = list(seeds)
     pairs = [(first, second) for at, first in enumerate(labels) for second in labels[at + 1 :]]
     if len(labels) > _ALL_PAIRS:
         anchors = {best or labels[0], reference}
         pairs = [pair for pair in pairs if anchors & set(pair)]
-    found = [_difference(first, second, seeds[first], seeds[second]) for first, second in pairs]
-    return found + [_difference(label, BLURRY, seeds[label], None) for label in labels]
+    found = []
+    for first, second in [*pairs, *((label, BLURRY) for label in labels)]:
+        why_not = infinite[first] or infinite.get(second, "")
+        if why_not:
+            found.append(ModelDifference(first, second, why_not=why_not))
+        else:
+            found.append(_difference(first, second, seeds[first], seeds.get(second)))
+    return found
+
+
+def _infinite(members: Iterable[Scored]) -> str:
+    """In words, which image has an infinite score, as one equal to the truth has; it has no difference."""
+    for run, result in members:
+        for image in run.images:
+            kinds = (image.restored, image.blurry) if image.dataset == result["dataset"] else ()
+            for score in SCORES:
+                if any(math.isinf(kind.get(score, 0.0)) for kind in kinds):
+                    return f"{run.folder / 'scores.csv'} has an infinite {score} of {image.name}"
+    return ""
 
 
 def _by_seed(members: Iterable[Scored]) -> list[list[_Images]]:
@@ -155,5 +176,14 @@ def shown_difference(score: str, found: PairedDifference) -> str:
     >>> shown_difference("psnr_db", PairedDifference(0.1234, -0.05, 0.3, 24, 0.5))
     '+0.123 [-0.050, +0.300]'
     """
+    return f"{found.mean:+.{MEASURES[score].digits}f} {shown_interval(score, found.low, found.high)}"
+
+
+def shown_interval(score: str, low: float, high: float) -> str:
+    """An interval in the score's digits.
+
+    >>> shown_interval("psnr_db", -0.05, 0.3)
+    '[-0.050, +0.300]'
+    """
     digits = MEASURES[score].digits
-    return f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    return f"[{low:+.{digits}f}, {high:+.{digits}f}]"

@@ -28,6 +28,7 @@ _INTERACTIVE_JOBS = ("bash", "interactive")  # in which Slurm's variables tell o
 
 _way_on: Callable[[], str] = str
 _way_anew = ""
+_told_by_sweep = False
 
 
 def show_way_on(way_on: Callable[[], str], anew: str = "") -> None:
@@ -39,6 +40,22 @@ def show_way_on(way_on: Callable[[], str], anew: str = "") -> None:
     """
     global _way_on, _way_anew
     _way_on, _way_anew = way_on, anew
+
+
+@contextlib.contextmanager
+def within_sweep() -> Iterator[None]:
+    """Runs a job of a sweep, or a trial of a search; these say themselves how all go on after a signal."""
+    global _told_by_sweep
+    before, _told_by_sweep = _told_by_sweep, True
+    try:
+        yield
+    finally:
+        _told_by_sweep = before
+
+
+def told_by_sweep() -> bool:
+    """Whether this run is one of several, so that not it says how to go on after a signal."""
+    return _told_by_sweep
 
 
 def with_way_on(message: str, *, died: bool = False) -> str:
@@ -117,10 +134,13 @@ def following_first() -> Iterator[None]:
     So does the process of a sweep's job when that of the sweep is gone.
     """
     if not started_by_first():
-        if _SWEEP in os.environ:
-            sweep = int(os.environ.pop(_SWEEP))
-            threading.Thread(target=_follow_sweep, args=(sweep,), daemon=True, name="follow-sweep").start()
-        yield
+        if _SWEEP not in os.environ:
+            yield
+            return
+        sweep = int(os.environ.pop(_SWEEP))
+        threading.Thread(target=_follow_sweep, args=(sweep,), daemon=True, name="follow-sweep").start()
+        with within_sweep():
+            yield
         return
     first = int(os.environ[_FIRST].partition(":")[0])
     threading.Thread(target=_follow, args=(first,), daemon=True, name="follow-first").start()

@@ -12,7 +12,7 @@ from typing import Any
 from deblur_lab.comparison import Comparison
 from deblur_lab.dashboard_values import cost_values
 from deblur_lab.finished_runs import Run, dataset_of
-from deblur_lab.leaderboard import Entry, Leaderboard, model_of
+from deblur_lab.leaderboard import Entry, Leaderboard
 from deblur_lab.logs import Dashboard
 from deblur_lab.model_differences import BLURRY
 from deblur_lab.published_scores import PublishedRow
@@ -20,7 +20,7 @@ from deblur_lab.report_measures import Spread, measure_of
 from deblur_lab.report_page.gallery import Shot, shots_of
 from deblur_lab.report_page.subjects import Subject
 from deblur_lab.run_groups import kept_id
-from deblur_lab.scored_results import scored_by, training_sets
+from deblur_lab.scored_results import model_of, scored_by, training_sets
 
 LARGEST_BYTES = 200_000_000
 """Of all pictures together: what goes beyond is left out, and said."""
@@ -135,7 +135,7 @@ def _picture_row(shot: Shot, *, several: bool) -> dict[str, Any]:
     """An image: the input, the truth, and of each model its first run's, with the scores of each."""
     own = shot.exhibit
     row: dict[str, Any] = {"image": shot.name, "dataset": own.dataset}
-    row |= {"blurry": own.files["blurry"], "sharp": own.files["sharp"]}
+    row |= {kind: own.files[kind] for kind in ("blurry", "sharp", "true_mask") if kind in own.files}
     row |= {f"blurry {name}": value for name, value in own.blurry_scores.items()}
     for model, _, exhibit in shot.restored:
         label = model.label if several else "restored"

@@ -8,10 +8,17 @@ from deblur_lab.comparison import SETTINGS_TOLD, Comparison, Row
 from deblur_lab.console import SCORE_TITLES, part_title, unlike_published
 from deblur_lab.finished_runs import Run
 from deblur_lab.leaderboard import Entry, Leaderboard
-from deblur_lab.model_differences import BLURRY, SCORES, ModelDifference, shown_difference
+from deblur_lab.model_differences import BLURRY, SCORES, ModelDifference, shown_difference, shown_interval
 from deblur_lab.published_scores import NOT_TOLD, NUMBERS, PublishedRow
 from deblur_lab.report_measures import Spread, measure_of
-from deblur_lab.scored_results import images_of, own_protocol, scored_by, training_sets
+from deblur_lab.scored_results import (
+    images_of,
+    known_model,
+    own_protocol,
+    scored_by,
+    steps_of,
+    training_sets,
+)
 from deblur_lab.setting_differences import UNSET
 from deblur_lab.significance import PairedDifference
 from deblur_lab.stage_table import BRIEF, brief_cells
@@ -29,6 +36,8 @@ _BLUR = {
 
 _ADDS = "multiply_adds"
 _PUBLISHED = " (published)"
+# Of what best and second are not found of.
+_MARK = " †"
 _COSTS = {"parameters": "parameters (M)", _ADDS: "multiply-adds (G)"}
 # The parts of a protocol that `describe` of it tells, and older runs do not have.
 _PARTS = ("psnr", "ssim", "alignment", "quantisation", "tlc")
@@ -142,9 +151,10 @@ def origin(run: Run, result: Mapping[str, Any]) -> str:
     """What must stand beside a number for it to mean anything."""
     keys = ("checkpoint", "restored_by", "trained_on", "experiment", "seed", "max_steps", "precision")
     known = {key: run.scores.get(key) for key in (*keys, "hardware", "commit")}
+    known["max_steps"] = steps_of(run)
     known["trained_on"] = ", ".join(run.trained_on) or None
     known["experiment"] = ", ".join(run.experiments) or None
-    parts = [f"{key} {value}" for key, value in known.items() if value is not None]
+    parts = [f"{key.removeprefix('max_')} {value}" for key, value in known.items() if value is not None]
     if result.get("tlc") is not None:
         size_px = result.get("tlc_size_px")
         parts.append(f"test-time local converter {f'on ({size_px} px patches)' if size_px else 'off'}")
@@ -159,7 +169,11 @@ def comparison_table(comparison: Comparison) -> Table:
     columns, headings = comparison.columns, comparison.headings
     few = len(headings) <= SETTINGS_TOLD
     named = not few or any(row.evaluated for row in comparison.rows)
-    own = (*(("run",) if named else ()), *(headings if few else ()))
+    own = (
+        *(("run",) if named else ()),
+        *(("model",) if comparison.model else ()),
+        *(headings if few else ()),
+    )
     heading = (*own, "trained on", "protocol", "seeds")
     behind = () if few else ("settings",)
     above = []
@@ -172,7 +186,8 @@ def comparison_table(comparison: Comparison) -> Table:
         above.append([*words, *cells, *("-" for _ in behind)])
     rows = [
         [
-            *([row.evaluated or _named(row.names)] if named else []),
+            *([_marked(row.evaluated or _named(row.names), bool(row.repeats))] if named else []),
+            *([_model(row)] if comparison.model else []),
             *(row.settings if few else []),
             row.trained_on,
             row.protocol,
@@ -202,7 +217,8 @@ def comparison_table(comparison: Comparison) -> Table:
 def leaderboard_table(board: Leaderboard, *, ranked: bool = False) -> Table:
     """Models side by side as the papers have them: scores, parameters, multiply-adds; and what was printed.
 
-    The best is bold and the second underlined. Rows that were printed say so, and whose they are.
+    The best is bold and the second underlined. Rows that are not ranked have a mark, which the notes explain.
+    Rows that were printed say so, and whose they are.
 
     Args:
         board: whose entries are the rows.
@@ -228,7 +244,7 @@ def leaderboard_table(board: Leaderboard, *, ranked: bool = False) -> Table:
         above.append([*words, *cells, *("-" for _ in costs), *("-" for _ in behind)])
     rows = [
         [
-            entry.model if entry.published is None else f"{entry.model}{_PUBLISHED}",
+            f"{_marked(entry.model, not entry.ranked)}{'' if entry.published is None else _PUBLISHED}",
             *((entry.details,) if details else ()),
             *(entry.trained_on, entry.protocol, _seeds_of(entry)),
             *(_entered(entry, name) for name in board.columns),
@@ -283,9 +299,10 @@ def narrowed(table: Table) -> Table:
             return text.removesuffix(_PUBLISHED)
         return text.replace(" ± ", "\n± ")
 
-    # Multiply-adds' size, which is no number of the column's, goes to the title.
+    # Multiply-adds' size, which is no number of the column's, goes to the title, as does what a mark means.
     headings = [table.heading[column] for column in kept]
     sized = next((text for text in headings if text.startswith(f"{_COSTS[_ADDS]} at ")), "")
+    unranked = "; † not ranked" if any(_MARK in row[0] for row in table.rows) else ""
     return Table(
         [
             text.partition(" at ")[0].replace("multiply-", "mult.-").replace("parameters", "params")
@@ -293,7 +310,7 @@ def narrowed(table: Table) -> Table:
         ],
         [[short(row, column) for column in kept] for row in table.rows],
         sum(column < table.words for column in kept),
-        f"{table.title}{sized.replace(_COSTS[_ADDS], '; multiply-adds')}",
+        f"{table.title}{sized.replace(_COSTS[_ADDS], '; multiply-adds')}{unranked}",
         still(table.bold),
         0,
         still(table.underlined),
@@ -308,14 +325,19 @@ def difference_table(differences: Sequence[ModelDifference]) -> Table | None:
     if not any(pair.scores for pair in differences):
         return None
     scores = [name for name in SCORES if any(name in pair.scores for pair in differences)]
+    # Where one training stands against one, the interval is of images alone itself.
+    seeds = any(max(found.seeds) > 1 for pair in differences for found in pair.scores.values())
     rows = []
     for pair in differences:
         found = next(iter(pair.scores.values()), None)
         told = ("-", "-") if found is None else (_images(found), _of_seeds(found.seeds, pair.second))
         cells = [shown_difference(name, pair.scores[name]) if name in pair.scores else "-" for name in scores]
         better = pair.why_not if found is None else f"{100 * found.share_better:.0f} %"
-        rows.append((pair.first, pair.second, *told, *cells, better))
-    titles = (measure_of(name).title for name in scores)
+        alone = pair.scores.get(scores[0])
+        images = ["-" if alone is None else shown_interval(scores[0], *alone.over_images)] if seeds else []
+        rows.append((pair.first, pair.second, *told, *cells, *images, better))
+    titles = [measure_of(name).title for name in scores]
+    titles += [f"{titles[0]}, images alone"] if seeds else []
     first = measure_of(scores[0]).title.partition(" (")[0]
     heading = ("first", "less second", "images", "seeds", *titles, f"images with more {first}")
     clear = {
@@ -422,6 +444,14 @@ def _images(found: PairedDifference) -> str:
 
 def _of_seeds(seeds: tuple[int, int], second: str) -> str:
     return str(seeds[0]) if second == BLURRY else f"{seeds[0]} and {seeds[1]}"
+
+
+def _marked(text: str, marked: bool) -> str:
+    return f"{text}{_MARK}" if marked else text
+
+
+def _model(row: Row) -> str:
+    return known_model(row.members[0][0]) or "-"
 
 
 def _seeds(row: Row) -> str:

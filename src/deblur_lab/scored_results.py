@@ -1,10 +1,14 @@
 """What the results of ``scores.json`` mean, and which of them are of the same pictures."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from deblur_lab.finished_runs import Run
+from deblur_lab.model_names import model_name
 from deblur_lab.published_scores import NOT_TOLD
+from deblur_lab.stages import STAGES
 
 # Scores of the same pictures, computed on two machines, differ by less.
 AGREEING = 0.005
@@ -15,6 +19,76 @@ Scored = tuple[Run, Mapping[str, Any]]
 def training_sets(run: Run) -> str:
     """What a network was trained on, in words; made-up data are marked."""
     return " + ".join(run.trained_on) or NOT_TOLD
+
+
+def known_model(run: Run) -> str:
+    """The name of a run's model, as the papers have it: its net, AIBNet with its size; empty if not known.
+
+    Of an evaluation it is known if its scores tell the cost of the net.
+    """
+    last = _last_stage(run)
+    last = f"{STAGES}.{last}." if last else ""
+
+    def last_of(key: str) -> Any:  # noqa: ANN401 - any plain value
+        return run.settings.get(last + key, run.settings.get(key))
+
+    net = str(last_of("model.net._target_") or (run.scores.get("cost") or {}).get("net") or "")
+    return model_name(net, last_of("model.net.sub_decoders"))
+
+
+def model_of(run: Run) -> str:
+    """The name of a run's model, as `known_model` has it; where it is not known, the run's own name."""
+    return known_model(run) or run.name
+
+
+def _last_stage(run: Run) -> str:
+    matches = (re.match(rf"{STAGES}\.(\w+)\.", key) for key in run.settings)
+    names = [match[1] for match in matches if match is not None]
+    return names[-1] if names else ""
+
+
+def repeated_run(evaluation: Run, trained: Iterable[Run]) -> str:
+    """The name of the run whose net an evaluation scores again, from its last stage; empty if none of these.
+
+    A checkpoint's path is as it was typed, so it may lead from another folder, or to a machine of which the
+    runs were copied: one that leads nowhere is known by the names of its folders and the training sets.
+    """
+    told = evaluation.scores.get("checkpoint")
+    if not told:
+        return ""
+    folder, stage = Path(str(told)).absolute().parent.parent, ""
+    if folder.parent.name == STAGES:  # their folders are numbered
+        folder, stage = folder.parent.parent, folder.name.partition("-")[2]
+    for run in trained:
+        own = run.folder.absolute()
+        if folder.is_dir():
+            same = folder.resolve() == own.resolve()
+        else:
+            # The number of a job says nothing without its sweep.
+            told_by = 1 + own.name.isdigit()
+            alike = folder.parts[-told_by:] == own.parts[-told_by:]
+            same = alike and evaluation.trained_on in ((), run.trained_on)
+        if same and stage in ("", _last_stage(run)):
+            return run.name
+    return ""
+
+
+def steps_of(run: Run) -> int | None:
+    """How many steps a training took, over all its stages where that is known; None if nothing is."""
+    used = run.scores.get("budget")
+    steps = used.get("steps") if isinstance(used, Mapping) else None
+    return run.scores.get("max_steps") if steps is None else int(steps)
+
+
+def mixed(scored: Sequence[Scored]) -> str:
+    """What must be said where best and second are found among rows of several kinds; empty if of one."""
+    converters = {on for _, result in scored if (on := result.get("tlc")) is not None}
+    parts = [
+        *(["scored with TLC on and off"] if len(converters) > 1 else []),
+        *(["trained on different data"] if len({training_sets(run) for run, _ in scored}) > 1 else []),
+    ]
+    told = "Best and second are found among all rows, though they are {}."
+    return told.format(" and ".join(parts)) if parts else ""
 
 
 def scored_by(result: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import optuna
 
 RESULTS, JOURNAL, CURVES = "search.json", "search.journal", "metrics.csv"
+_BEST = "best"
 _KINDS: Mapping[str, Any] = {
     "trials": Count,
     "objective": str,
@@ -162,6 +163,7 @@ class Search:
         fixed: all other settings, as a person would type them again, without ``output``.
         folder: of the search; trial N is in its folder N.
         runner: runs trials.
+        evaluates: whether trials score the test split, as the best shall when it is trained anew.
 
     Raises:
         MachineError: Optuna is not installed.
@@ -174,6 +176,8 @@ class Search:
         fixed: Sequence[str],
         folder: Path,
         runner: Runner,
+        *,
+        evaluates: bool = True,
     ) -> None:
         try:
             import optuna
@@ -188,6 +192,7 @@ class Search:
         self._fixed = tuple(fixed)
         self._folder = folder
         self._runner = runner
+        self._evaluates = evaluates
         direction = settings["direction"]
         objective = settings["objective"]
         self._direction: Literal["maximize", "minimize"] = (
@@ -419,7 +424,11 @@ class Search:
         )
 
     def _command(self, settings: Sequence[str]) -> str:
-        return shlex.join(["python", "-m", "deblur_lab.train", *self._fixed, *settings])
+        """What trains anew with some settings, scores the test split and has a folder of its own."""
+        other = ("evaluate", "output")
+        fixed = [one for one in self._fixed if one.lstrip("+~").partition("=")[0] not in other]
+        more = [*([] if self._evaluates else ["evaluate=true"]), f"output={self._folder / _BEST}"]
+        return shlex.join(["python", "-m", "deblur_lab.train", *fixed, *settings, *more])
 
     def _show(self) -> None:
         found = json.loads((self._folder / RESULTS).read_text(encoding="utf-8"))

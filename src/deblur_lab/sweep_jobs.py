@@ -22,6 +22,8 @@ Status = Literal["not run", "running", "finished", "failed", "stopped"]
 
 _TITLES = {"psnr_db": "PSNR (dB)", "ssim": "SSIM"}
 _LEFT_OUT = ("output", "resume", "datamodule", "hydra")
+# Of more differences nobody sees what they come from.
+_FEW = 5
 # A log has no width; a table in it need not be folded.
 _WIDTH_OF_A_LOG = 160
 
@@ -213,7 +215,7 @@ def plan(
                     break
     strangers = [run for run in there if run not in found.values()]
     if strangers and not may_hold_others:
-        raise _another_sweep(folder, strangers[0], lasting)
+        raise _another_sweep(folder, strangers[0], lasting, earlier.get(strangers[0].folder.name, {}))
     alike = set.intersection(*(set(settings) for settings, _ in jobs)) if jobs else set()
     taken = {run.folder.name for run in there}
     planned = []
@@ -339,12 +341,29 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return differences(before, now)
 
 
-def _another_sweep(folder: Path, stranger: _Before, jobs: Sequence[Mapping[str, Any]]) -> ConfigurationError:
-    """What is said of a run in a sweep's folder that is none of the jobs."""
-    told = min((_differences(stranger.lasting, job) for job in jobs), key=lambda line: line.count(" -> "))
+def _another_sweep(
+    folder: Path, stranger: _Before, jobs: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+) -> ConfigurationError:
+    """What is said of a run in a sweep's folder that is none of the jobs.
+
+    Args:
+        folder: the sweep's.
+        stranger: that run.
+        jobs: the lasting settings of each.
+        row: what ``sweep.json`` says of the run; nothing if there is none.
+    """
+    of_run = stranger.lasting
+    count, nearest = min(
+        ((sum(of_run.get(key) != job.get(key) for key in {**of_run, **job}), job) for job in jobs),
+        key=lambda pair: pair[0],
+    )
+    own = row.get("own_settings") or row.get("settings")
+    if count > _FEW and own:
+        what = f"{stranger.folder}, of {' '.join(map(str, own))}, is none of these jobs"
+    else:
+        what = f"{stranger.folder} is none of these jobs (nearest: {_differences(of_run, nearest)})"
     return ConfigurationError(
-        f"output={folder} holds another sweep: {stranger.folder} is none of these jobs (nearest: {told}): "
-        "type its values as well, or name another folder"
+        f"output={folder} holds another sweep: {what}: type its values as well, or name another folder"
     )
 
 

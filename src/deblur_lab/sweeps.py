@@ -114,7 +114,8 @@ class Task:
         ranks.show_way_on(str)  # not what the job before has said
         started = time.monotonic()
         try:
-            self.attempt(config)
+            with ranks.within_sweep():
+                self.attempt(config)
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
             if code in STOPPED:

@@ -315,7 +315,9 @@ def _told_before_dashboards_end(stop: Stop, telling: Telling) -> Iterator[None]:
         yield
     except SystemExit as ended:
         if not isinstance(ended.__context__, KeyboardInterrupt):
-            telling.say(f"stopped by {stop.cause}; {telling.way_on() or 'nothing was saved yet'}")
+            way_on = telling.way_on()
+            saved = "it is saved" if ranks.told_by_sweep() else way_on
+            telling.say(f"stopped by {stop.cause}; {saved if way_on else 'nothing was saved yet'}")
         raise
 
 
@@ -332,7 +334,7 @@ def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
         name = f"{time.strftime('%Y%m%d')}-{choices['model']}-{choices['data']}"
         folder = folder_for(config.output, name)
         config.output = str(folder)
-        for line in budgets.apply(config):
+        for line in budgets.apply(config, HydraConfig.get().overrides.task):
             say(line)
         return config, folder, None
 
@@ -344,7 +346,7 @@ def _resolve(config: DictConfig) -> tuple[DictConfig, Path, list[str] | None]:
         resumed[STAGES] = {}
     if budgets.BUDGET not in resumed:
         resumed[budgets.BUDGET] = dict(budgets.NOT_SET)
-    budgets.apply(config)  # of an experiment that is typed again
+    budgets.apply(config, HydraConfig.get().overrides.task)  # of an experiment that is typed again
     changed = resumed_settings(resumed, config, HydraConfig.get().overrides.task, CHANGEABLE_ON_RESUME)
     resumed.output = str(folder_for(str(folder), ""))
     return resumed, folder, changed

@@ -1,5 +1,7 @@
 """Pictures of test images, from data to files and dashboards."""
 
+import json
+
 import lightning as L
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from deblur_lab.callbacks import Pictures, Scores, pictures
 from deblur_lab.data import DeblurDataModule, LocalMotion, SyntheticSource
 from deblur_lab.errors import DataError
-from deblur_lab.exhibits import read_exhibits, write_exhibit
+from deblur_lab.exhibits import read_exhibits, stem_of, write_exhibit
 from deblur_lab.images import read_rgb
 from deblur_lab.metrics import LocalProtocol
 from deblur_lab.tasks import EvaluationTask
@@ -24,11 +26,11 @@ def scenes():
 
 def test_pictures_are_drawn_with_the_threshold_of_the_net(tmp_path, scenes, monkeypatch):
     drawn = []
-    for name in ("comparison_panel", "blur_figure", "motion_figure"):
+    for name in ("comparison_panel", "mask_layer", "trajectory_layer"):
         draw = getattr(pictures, name)
 
         def noted(*given, _name=name, _draw=draw, **settings):
-            drawn.append((_name, settings["threshold"]))
+            drawn.append((_name, settings["threshold"] if settings else given[-1]))
             return _draw(*given, **settings)
 
         monkeypatch.setattr(pictures, name, noted)
@@ -43,7 +45,7 @@ def test_pictures_are_drawn_with_the_threshold_of_the_net(tmp_path, scenes, monk
         trainer.test(EvaluationTask(net), scenes, verbose=False)
         (file,) = tmp_path.glob("*.png")
         panels.append(read_rgb(file))
-    names = ("comparison_panel", "blur_figure", "motion_figure")
+    names = ("comparison_panel", "mask_layer", "trajectory_layer")
     assert drawn == [(name, threshold) for threshold in (0.0, 1.0) for name in names]
     assert np.any(panels[0] != panels[1])
 
@@ -82,6 +84,9 @@ def test_what_sub_decoders_do_is_drawn(tmp_path, scenes):
     trainer.test(EvaluationTask(small_aibnet()), scenes, verbose=False)
     found = sorted(path.name.partition(".")[2] for path in tmp_path.glob("*.png"))
     assert found == ["attention.png", "features.png", "png", "sub_decoders.png"]
+    # It predicts neither a mask nor motion: there is the truth alone.
+    (exhibit,) = read_exhibits(tmp_path / "exhibits")
+    assert {*exhibit.files} == {"blurry", "restored", "sharp", "true_mask"}
 
 
 def test_each_picture_is_kept_alone_and_so_are_the_worst_images(tmp_path):
@@ -107,7 +112,8 @@ def test_each_picture_is_kept_alone_and_so_are_the_worst_images(tmp_path):
     assert {exhibit.name for exhibit in kept} == {names[0], names[3], *by_gain[:2]}
     rows = {row["name"]: row for row in scores.rows}
     for exhibit in kept:
-        assert {*exhibit.files} == {"blurry", "restored", "sharp", "mask", "trajectories"}
+        assert {*exhibit.files} == {"blurry", "restored", "sharp", "true_mask", "mask", "trajectories"}
+        assert {*exhibit.legends} == {"true_mask", "mask", "trajectories"}
         assert exhibit.restored_scores == pytest.approx(rows[exhibit.name]["restored"])
         assert exhibit.blurry_scores == pytest.approx(rows[exhibit.name]["blurry"])
         # The pictures are those that were scored, to the last level.
@@ -131,9 +137,38 @@ def test_an_exhibit_that_was_not_finished_is_none_and_a_damaged_one_is_named(tmp
     write_exhibit(tmp_path, "gopro", "a/b", {"blurry": picture}, {}, {})
     (exhibit,) = read_exhibits(tmp_path)
     assert {*exhibit.files} == {"blurry"}  # an older mask is no longer its own
-    about = tmp_path / "gopro-a-b" / "exhibit.json"
+    about = tmp_path / "gopro-a~b" / "exhibit.json"
     about.write_text('{"dataset": "gopro"}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"gopro-a-b/exhibit.json is damaged: KeyError\('scores'\)"):
+    with pytest.raises(DataError, match=r"gopro-a~b/exhibit.json is damaged: KeyError\('scores'\)"):
         read_exhibits(tmp_path)
     about.unlink()
     assert read_exhibits(tmp_path) == []
+
+
+def test_no_two_images_share_a_folder():
+    images = [
+        ("a", "b/c"),
+        ("a", "b-c"),
+        ("a", "b~c"),
+        ("a-b", "c"),
+        ("a", "b=7Ec"),
+        ("a/b", "c"),
+        ("a", "b-/c"),
+    ]
+    images += [("a", "b/-c"), ("a=2Db", "c"), ("a", "b~/c"), ("a", "b/~c")]
+    stems = [stem_of(*image) for image in images]
+    assert len({*stems}) == len(images)
+    assert not any("/" in stem for stem in stems)
+
+
+def test_a_mask_of_the_first_version_that_was_the_truths_is_not_a_prediction(tmp_path):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    for name, kinds in (("a", ("blurry", "mask")), ("b", ("blurry", "mask", "trajectories"))):
+        write_exhibit(tmp_path, "gopro", name, dict.fromkeys(kinds, picture), {}, {})
+        about = tmp_path / f"gopro-{name}" / "exhibit.json"
+        told = json.loads(about.read_text())
+        del told["legends"]
+        about.write_text(json.dumps(told))
+    first, second = read_exhibits(tmp_path)
+    assert {*first.files} == {"blurry"}
+    assert {*second.files} == {"blurry", "mask", "trajectories"}

@@ -1,17 +1,24 @@
 """Commands, started as a user starts them, and how they ended."""
 
 import contextlib
+import fcntl
+import json
+import math
 import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+import traceback
+import types
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PATIENCE_S = 180.0
 
@@ -76,6 +83,8 @@ class Running:
         cwd: the folder.
         forked: spare it the seconds that importing takes.
         env: what its environment has beside or instead of ours; None: what it has not.
+        spares: how many processes that it starts itself are spared them as well (`_Spare`); by default all
+            ranks of a single training, as far as `trainer.devices` is typed.
     """
 
     def __init__(
@@ -85,6 +94,7 @@ class Running:
         cwd: Path,
         forked: bool = False,
         env: Mapping[str, str | None] | None = None,
+        spares: int | None = None,
     ) -> None:
         arguments = tuple(_last_of_each(arguments))
         self._folder = tempfile.TemporaryDirectory()
@@ -93,7 +103,7 @@ class Running:
         if forked:
             method = multiprocessing.get_start_method()
             self._process = server.Process(
-                target=_run, args=(method, module, arguments, cwd, *self._said, dict(env or {}))
+                target=_run, args=(method, module, arguments, cwd, *self._said, dict(env or {}), spares)
             )
             self._process.start()
         else:
@@ -172,9 +182,15 @@ def python_m(module: str, *arguments: str, cwd: Path) -> Ended:
     return Running(module, *arguments, cwd=cwd).ended()
 
 
-def forked(module: str, *arguments: str, cwd: Path, env: Mapping[str, str | None] | None = None) -> Ended:
+def forked(
+    module: str,
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str | None] | None = None,
+    spares: int | None = None,
+) -> Ended:
     """The same without the seconds that importing takes, for what goes on after that."""
-    return Running(module, *arguments, cwd=cwd, forked=True, env=env).ended()
+    return Running(module, *arguments, cwd=cwd, forked=True, env=env, spares=spares).ended()
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
@@ -189,6 +205,7 @@ def _run(
     stdout: Path,
     stderr: Path,
     env: Mapping[str, str | None],
+    spares: int | None,
 ) -> None:
     os.setsid()
     environment = _environment(env)
@@ -200,5 +217,127 @@ def _run(
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)
     sys.path.insert(0, str(cwd))
+    _as_module(module, arguments, spares)
+
+
+def _as_module(module: str, arguments: Sequence[str], spares: int | None) -> None:
+    """Do what ``python -m module argument ...`` does, with processes at hand for what that starts."""
+    from deblur_lab import processes, ranks, sweeps
+
+    if spares is None:
+        typed = next((word for word in arguments if word.startswith("trainer.devices=")), "=1")
+        several = "-m" not in arguments and not ranks.started_by_first()
+        spares = int(typed.partition("=")[2]) - 1 if several else 0
+    there = [_Spare() for _ in range(spares)]
+
+    def started(command: list[str], **how: Any) -> "subprocess.Popen[bytes] | _Spare":
+        if not there:
+            return subprocess.Popen(command, **how)
+        return there.pop(0).start(command, **how)
+
+    if there:
+        ours = types.SimpleNamespace(**{**vars(subprocess), "Popen": started})
+        for place in (processes, sweeps):
+            place.subprocess = ours  # type: ignore[attr-defined]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+class _Spare:
+    """A child that has imported all and done nothing, and becomes what is started then.
+
+    It is a child of the process that starts it, as ranks and jobs are, with its files and in its group. As a
+    `subprocess.Popen`, as far as ours use one.
+    """
+
+    def __init__(self) -> None:
+        self.returncode: int | None = None
+        self._ours, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._ours.close()
+            code = 1
+            try:
+                # A signal to all processes is for those that are something.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+                code = self._wait_to_be(theirs)
+            finally:
+                os._exit(code)
+        theirs.close()
+
+    def start(
+        self,
+        command: list[str],
+        *,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        process_group: int | None = None,
+    ) -> "_Spare":
+        """What `subprocess.Popen` does."""
+        assert command[:2] == [sys.executable, "-m"]
+        if process_group is not None:
+            os.setpgid(self.pid, process_group)
+        deaf = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        said = json.dumps([command[2:], dict(env), list(pass_fds), deaf]).encode()
+        socket.send_fds(self._ours, [len(said).to_bytes(4)], pass_fds)
+        self._ours.sendall(said)
+        self._ours.close()
+        return self
+
+    @staticmethod
+    def _wait_to_be(theirs: socket.socket) -> int:
+        """Become what is asked for: its exit code."""
+        # Numbers of descriptors are told to children: leave the low ones to those that are passed on.
+        channel = socket.socket(fileno=fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 500))
+        theirs.close()
+        length, passed, _, _ = socket.recv_fds(channel, 4, 8)
+        if not length:
+            return 0  # it was not needed
+        with channel.makefile("rb") as said:
+            (module, *arguments), env, numbers, deaf = json.loads(said.read(int.from_bytes(length)))
+        channel.close()
+        for descriptor, number in zip(passed, numbers, strict=True):
+            if descriptor != number:
+                os.dup2(descriptor, number)
+        for descriptor in set(passed) - set(numbers):
+            os.close(descriptor)
+        os.environ.clear()
+        os.environ.update(env)
+        if not deaf:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        code: object = 0
+        try:
+            _as_module(module, arguments, None)
+        except SystemExit as ended:
+            code = ended.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code if isinstance(code, int) else int(code is not None)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = time.monotonic() + (timeout if timeout is not None else math.inf)
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a spare", timeout or 0.0)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)

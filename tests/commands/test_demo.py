@@ -44,8 +44,8 @@ def photos(tmp_path) -> Path:
 
 
 @contextmanager
-def served(tmp_path: Path, *typed: str) -> Iterator[str]:
-    """The page of a small M2AENet, and its address; ends with Ctrl-C."""
+def served(tmp_path: Path, *typed: str) -> Iterator[tuple[int, Running]]:
+    """The page of a small M2AENet that is being started: its port, and the command; ends with Ctrl-C."""
     sizes = {"width": 4, "encoder_blocks": [1, 1, 1], "middle_blocks": 1, "decoder_blocks": [1, 0, 1]}
     checkpoint = checkpoint_of(small_m2aenet(), tmp_path / "net.ckpt", **sizes, predictor_stages=[3])
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -63,13 +63,12 @@ def served(tmp_path: Path, *typed: str) -> Iterator[str]:
     )
     ended = None
     try:
-        running.wait_until(lambda: answers(port))
-        yield f"http://127.0.0.1:{port}/"
+        yield port, running
         running.send(signal.SIGINT)
         ended = running.ended(30)
     finally:
         if ended is None:
-            running.send(signal.SIGKILL, to_all=True)
+            running.send(signal.SIGKILL)
             running.ended(30)
     assert ended.failed(130) == "stopped by Ctrl-C"
     assert ended.stdout == f"the page is at http://127.0.0.1:{port}/ (Ctrl-C ends it)\n"
@@ -104,70 +103,74 @@ def assert_shown(page: Page) -> None:
 
 def test_a_photo_is_tried(tmp_path, photos):
     with (
+        # Both take their seconds to start.
+        served(tmp_path, "max_pixels=50_000", "max_megabytes=0.05") as (port, running),
         started_browser() as browser,
-        served(tmp_path, "max_pixels=50_000", "max_megabytes=0.05") as address,
+        opened(browser, "about:blank", width=390, height=800, dark=True) as page,
     ):
-        port = urlsplit(address).port
-        with opened(browser, address) as page:
-            asked: list[str] = []
-            page.on("request", lambda request: asked.append(request.url))
-            page.reload()
-            # A photo, and what stands on the page then.
-            drop(page, photos / "photo.jpg")
-            assert_shown(page)
-            expect(page.locator("#status")).to_contain_text("photo.jpg: 64 x 96 px, restored in ")
-            size = "image => [image.naturalWidth, image.naturalHeight]"
-            shown = page.locator("#compared img")
-            assert [one.evaluate(size) for one in shown.all()] == [[64, 96]] * 2
-            assert page.locator("#figure-1, #figure-2").all_inner_texts() == [
-                "Where it sees blur",
-                "Which motion it sees",
-            ]
-            temporary = Path(shown.first.evaluate("image => image.src").partition("file=")[2]).parents[2]
-            assert temporary.name.startswith("deblur_lab-")
-            assert temporary.is_dir()
-            # The slider moves: less of the restored photo is cut off.
-            cut = "image => parseFloat(image.style.clipPath.split(' ').at(-1))"
-            assert shown.nth(1).evaluate(cut) == pytest.approx(50, abs=1)
-            handle = page.locator("#compared [data-testid=slider] .icon-wrap").bounding_box()
-            assert handle is not None
-            x, y = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
-            page.mouse.move(x, y)
-            page.mouse.down()
-            page.mouse.move(x - 100, y, steps=4)
-            page.mouse.up()
-            assert shown.nth(1).evaluate(cut) < 45
-            # What is kept is the photo with all that belongs to it.
-            with page.expect_download() as download:
-                page.locator("#download").click()
-            assert download.value.suggested_filename == "photo-restored.jpg"
-            kept = Image.open(download.value.path())
-            assert (kept.format, kept.size) == ("JPEG", (64, 96))
-            assert dict(kept.getexif()) == {int(ExifTags.Base.Make): "Some Camera"}
-            # Taken away, and others that are refused.
-            page.locator("#photo button[aria-label*=lear]").click()
-            expect(page.locator("#compared")).to_be_hidden()
-            sent = len(asked)
-            drop(page, photos / "heavy.png")
-            expect(page.locator("#refused")).to_have_text(
-                re.compile(r"^heavy\.png: 0\.1 MB are more than max_megabytes=0\.05, the largest file")
-            )
-            assert not any("upload" in url for url in asked[sent:])
-            drop(page, photos / "wide.jpg")
-            expect(page.locator("#status [role=alert]")).to_have_text(
-                "wide.jpg: 300 x 200 pixels are more than max_pixels=50000, the largest that is decoded"
-            )
-            expect(page.locator("#refused")).to_be_empty()
-            expect(page.locator("#compared")).to_be_hidden()
-            assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
-                f"127.0.0.1:{port}"
-            }
-        with opened(browser, address, width=390, height=800, dark=True) as page:
-            drop(page, photos / "photo.jpg")
-            assert_shown(page)
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-            assert max(map(int, re.findall(r"\d+", ground)[:3])) < 64
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        running.wait_until(lambda: answers(port))
+        page.goto(f"http://127.0.0.1:{port}/")
+        # A photo, and what stands on the page then.
+        drop(page, photos / "photo.jpg")
+        assert_shown(page)
+        expect(page.locator("#status")).to_contain_text("photo.jpg: 64 x 96 px, restored in ")
+        size = "image => [image.naturalWidth, image.naturalHeight]"
+        shown = page.locator("#compared img")
+        assert [one.evaluate(size) for one in shown.all()] == [[64, 96]] * 2
+        assert page.locator("#figure-1, #figure-2").all_inner_texts() == [
+            "Where it sees blur",
+            "Which motion it sees",
+        ]
+        temporary = Path(shown.first.evaluate("image => image.src").partition("file=")[2]).parents[2]
+        assert temporary.name.startswith("deblur_lab-")
+        assert temporary.is_dir()
+        # On a telephone it is as wide as that, and as dark as that wants it.
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert max(map(int, re.findall(r"\d+", ground)[:3])) < 64
+        # The slider moves: less of the restored photo is cut off.
+        cut = "image => parseFloat(image.style.clipPath.split(' ').at(-1))"
+        assert shown.nth(1).evaluate(cut) == pytest.approx(50, abs=1)
+        knob = page.locator("#compared [data-testid=slider] .icon-wrap")
+        knob.scroll_into_view_if_needed()
+        handle = knob.bounding_box()
+        assert handle is not None
+        x, y = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x - 60, y, steps=2)
+        page.mouse.up()
+        assert shown.nth(1).evaluate(cut) < 45
+        # What is kept is the photo with all that belongs to it.
+        with page.expect_download() as download:
+            page.locator("#download").click()
+        assert download.value.suggested_filename == "photo-restored.jpg"
+        kept = Image.open(download.value.path())
+        assert (kept.format, kept.size) == ("JPEG", (64, 96))
+        assert dict(kept.getexif()) == {int(ExifTags.Base.Make): "Some Camera"}
+        # Taken away, and others that are refused.
+        page.locator("#photo button[aria-label*=lear]").click()
+        expect(page.locator("#compared")).to_be_hidden()
+        sent = len(asked)
+        drop(page, photos / "heavy.png")
+        expect(page.locator("#refused")).to_have_text(
+            re.compile(r"^heavy\.png: 0\.1 MB are more than max_megabytes=0\.05, the largest file")
+        )
+        assert not any("upload" in url for url in asked[sent:])
+        drop(page, photos / "wide.jpg")
+        expect(page.locator("#status [role=alert]")).to_have_text(
+            "wide.jpg: 300 x 200 pixels are more than max_pixels=50000, the largest that is decoded"
+        )
+        expect(page.locator("#refused")).to_be_empty()
+        expect(page.locator("#compared")).to_be_hidden()
+        # And on a desk.
+        page.set_viewport_size({"width": 1200, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+        assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
+            f"127.0.0.1:{port}"
+        }
         # Whoever goes round the page is refused as well, and so is another site's name for this machine.
         form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
         form += bytes(60_000) + b"\r\n--x--\r\n"

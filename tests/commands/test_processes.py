@@ -78,7 +78,7 @@ def test_two_devices_end_together_and_go_on(tmp_path, datasets):
     """One is killed; then all are told to stop, as a cluster does; then the other is killed."""
     run = tmp_path / "run"
     arguments = arguments_of_trained(datasets, *ENDLESS, *TWO, "data.num_workers=1", "output=run")
-    running = Running("deblur_lab.train", *arguments, cwd=tmp_path, forked=True)
+    running = Running("deblur_lab.train", *arguments, cwd=tmp_path, forked=True, spares=0)
     running.wait_until(lambda: logged(run) >= 4)
     (other,) = [child for child in children_of(running.pid) if is_rank(child)]
     os.kill(other, signal.SIGKILL)
@@ -86,7 +86,7 @@ def test_two_devices_end_together_and_go_on(tmp_path, datasets):
     assert told == f"rank 1 (process {other}) was killed by SIGKILL; the others were stopped{WAY_ON}"
     before = reached(run)
 
-    running = Running("deblur_lab.train", "resume=run", cwd=tmp_path, forked=True)
+    running = Running("deblur_lab.train", "resume=run", cwd=tmp_path, forked=True, spares=1)
     running.wait_until(lambda: logged(run) >= before + 3)
     running.send(signal.SIGTERM, to_all=True)
     ended = running.ended(30)
@@ -95,7 +95,7 @@ def test_two_devices_end_together_and_go_on(tmp_path, datasets):
     assert ended.stdout.endswith(f"stopped by SIGTERM{WAY_ON}\n")
     assert before + 3 <= reached(run) == logged(run)
 
-    running = Running("deblur_lab.train", "resume=run", cwd=tmp_path, forked=True)
+    running = Running("deblur_lab.train", "resume=run", cwd=tmp_path, forked=True, spares=1)
     running.wait_until(lambda: logged(run) >= reached(run) + 1)
     first = running.pid
     running.send(signal.SIGKILL)

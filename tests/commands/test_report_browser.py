@@ -6,7 +6,7 @@ from deblur_lab.finished_runs import find_runs
 from deblur_lab.leaderboard import tables_across
 from deblur_lab.report_page import page as page_of
 from tests.browser import opened, started_browser
-from tests.compared_runs import NAMES, write_compared
+from tests.compared_runs import LEGENDS, NAMES, write_compared
 
 PHONE = {"width": 390, "height": 844}
 
@@ -83,11 +83,17 @@ def test_images_and_sides_are_chosen_and_overlays_where_there_are_some(browser, 
             f"blurry input of {NAMES[0]}",
             f"M2AENet, seed 0 of {NAMES[0]}",
         )
-        sides["overlay"].select_option(label="blur mask")
-        assert shown("below") == f"blur mask: M2AENet, seed 0 of {NAMES[0]}"
-        assert page.locator(".viewer .key").is_visible()
+        sides["overlay"].select_option(label="predicted mask")
+        assert shown("below") == f"predicted mask: M2AENet, seed 0 of {NAMES[0]}"
+        key = page.locator(".viewer .key")
+        assert key.inner_text() == LEGENDS["mask"]
+        sides["overlay"].select_option(label="true mask")
         sides["right"].select_option(label="NAFNet, seed 0")
-        assert sides["overlay"].is_disabled()  # it predicts no mask
+        assert shown("below") == f"true mask of {NAMES[0]}"
+        assert key.inner_text() == LEGENDS["true_mask"]
+        # It predicts no mask.
+        assert sides["overlay"].locator("option").all_inner_texts() == ["none", "true mask"]
+        sides["overlay"].select_option(label="none")
         assert not page.locator(".viewer .key").is_visible()
         assert shown("below") == f"NAFNet, seed 0 of {NAMES[0]}"
         sides["pick"].select_option(label=NAMES[1])

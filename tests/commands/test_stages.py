@@ -237,7 +237,7 @@ def test_what_a_stage_leads_to_stands_for_it(tmp_path, datasets, whole):
 
 def test_on_two_devices(tmp_path, datasets, whole):
     two = arguments(datasets, "trainer.devices=2", "trainer.strategy=ddp", "evaluate=false")
-    said = forked("deblur_lab.train", *two, cwd=tmp_path).succeeded()
+    said = forked("deblur_lab.train", *two, cwd=tmp_path, spares=len(STEPS)).succeeded()
     assert said.stderr == ""
     for name, steps in STEPS.items():
         assert said.stdout.count(f"{name}: trained to step {steps} in") == 1

@@ -59,7 +59,7 @@ def test_jobs_on_two_devices_are_as_if_each_ran_alone(tmp_path, datasets):
     arguments = arguments_of_trained(datasets, "checkpoint_every_steps=1", *own, *TWO, "model=nafnet")
     typed = ("-m", *arguments, "+model.loss.call=2,999", "output=my sweep")
 
-    ended = forked("deblur_lab.train", *typed, cwd=tmp_path)
+    ended = forked("deblur_lab.train", *typed, cwd=tmp_path, spares=2)
     assert ended.code == 5
     (told,) = ended.stderr.splitlines()
     assert told.startswith("error: rank 1 (process ")
@@ -95,6 +95,10 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(tmp_path, datasets):
     assert ended.code == 130
     assert states(sweep) == [("stopped", 130), ("not run", None)]
     stopped_at = checkpoint_of(sweep / "0")["global_step"]
+    # What goes on with the job alone is not what goes on with the sweep.
+    assert "stopped by Ctrl-C; it is saved\n" in ended.stdout
+    assert ended.stdout.count("go on with") == 1
+    assert ended.stdout.splitlines()[-1].startswith("go on with all jobs that are not done by: ")
 
     running = Running("deblur_lab.train", *typed, cwd=tmp_path, forked=True)
     running.wait_until(lambda: logged(sweep / "1") >= 6)

@@ -23,11 +23,12 @@ from deblur_lab.models import AIBNet
 from deblur_lab.pictures import (
     Picture,
     attention_figure,
-    blur_figure,
     comparison_panel,
     feature_figure,
-    motion_figure,
+    mask_layer,
     sharpening_figure,
+    trajectory_layer,
+    true_mask_layer,
 )
 from deblur_lab.tasks import (
     EvaluationTask,
@@ -154,6 +155,7 @@ class Pictures(Callback):
             exhibit.pictures,
             exhibit.before,
             exhibit.after,
+            exhibit.legends,
         )
         about = {"dataset": dataset, "index": index}
         self._kept.append({**about, "stem": stem_of(exhibit.dataset, exhibit.name)})
@@ -221,11 +223,17 @@ class Pictures(Callback):
             self._write(source, name, "", drawn)
         given = to_uint8(blurry)
         pictures = {"blurry": given, "restored": to_uint8(restored), "sharp": to_uint8(sharp)}
-        if mask is not None or probability is not None:
-            pictures["mask"] = blur_figure(given, probability, mask, threshold=threshold)
+        # Each alone, so that none says that a net predicts what is the truth.
+        layers = {}
+        if mask is not None:
+            layers["true_mask"] = true_mask_layer(given, mask)
+        if probability is not None:
+            layers["mask"] = mask_layer(given, probability, threshold)
         if motion is not None:
-            pictures["trajectories"] = motion_figure(given, motion, probability, threshold=threshold)
-        return Exhibit(source.name, name, pictures, before, after)
+            layers["trajectories"] = trajectory_layer(given, motion, probability, threshold)
+        pictures |= {kind: layer.picture for kind, layer in layers.items()}
+        legends = {kind: layer.legend for kind, layer in layers.items()}
+        return Exhibit(source.name, name, pictures, before, after, legends)
 
     def _draw_inside(
         self,

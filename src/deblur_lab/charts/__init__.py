@@ -3,7 +3,7 @@
 Colours are classes, ``c0`` to ``c7``, so that a page can have others in the dark.
 """
 
-from deblur_lab.charts.axes import COLOURS
+from deblur_lab.charts.axes import COLOURS, cut, signed
 from deblur_lab.charts.dots import Dot, dot_chart
 from deblur_lab.charts.intervals import Interval, interval_chart
 from deblur_lab.charts.lines import Line, line_chart
@@ -15,8 +15,10 @@ __all__ = [
     "Interval",
     "Line",
     "Strip",
+    "cut",
     "dot_chart",
     "interval_chart",
     "line_chart",
+    "signed",
     "strip_chart",
 ]

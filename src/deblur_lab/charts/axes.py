@@ -11,10 +11,49 @@ COLOURS = 8
 WIDTH, LEFT, TOP, RIGHT = 460, 52, 30, 14
 
 
-def text(x: float, y: float, words: str, *, anchor: str = "start", kind: str = "") -> str:
-    """A line of text, escaped."""
+CHARACTER = 8.4
+"""About how wide a character of a label is, in the units of a chart, on a phone too."""
+
+
+def text(
+    x: float, y: float, words: str, *, anchor: str = "start", kind: str = "", room: float = math.inf
+) -> str:
+    """A line of text, escaped.
+
+    Args:
+        x: where it begins, or ends, or has its middle.
+        y: of its base line.
+        words: the text.
+        anchor: what `x` is: ``start``, ``end`` or ``middle``.
+        kind: a class.
+        room: how wide it may be; of a longer one the middle is cut out, and the whole is its title.
+    """
     css = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{css}>{html.escape(words)}</text>'
+    shown = words if len(words) * CHARACTER <= room else cut(words, int(room / CHARACTER))
+    whole = "" if shown == words else f"<title>{html.escape(words)}</title>"
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{css}>{whole}{html.escape(shown)}</text>'
+
+
+def cut(words: str, most: int) -> str:
+    """A text without its middle, if it has more than so many characters.
+
+    >>> cut("NAFNet (eval_best: runs/0/checkpoints/best.ckpt)", 20), cut("NAFNet", 20)
+    ('NAFNet (ev…est.ckpt)', 'NAFNet')
+    """
+    if len(words) <= most:
+        return words
+    behind = max(1, (most - 1) // 2)
+    return f"{words[: max(1, most - 1 - behind)].rstrip()}…{words[-behind:].lstrip()}"
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with its sign; one that is shown as zero has none.
+
+    >>> signed(0.5, 2), signed(-0.001, 2)
+    ('+0.50', '0.00')
+    """
+    shown = f"{value:+.{digits}f}"
+    return shown[1:] if float(shown) == 0 else shown
 
 
 def colour(number: int) -> str:
@@ -137,5 +176,5 @@ def svg(title: str, height: float, inside: str, *, labelled: str = "", role: str
     label = html.escape(labelled or title)
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="{role}" aria-label="{label}">'
-        f"{text(0, 15, title, kind='title')}{inside}</svg>"
+        f"{text(0, 15, title, kind='title', room=WIDTH)}{inside}</svg>"
     )

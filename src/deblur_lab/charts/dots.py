@@ -5,11 +5,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deblur_lab.charts.axes import LEFT, RIGHT, TOP, WIDTH, brief, colour, frame, scale_over, svg, text
+from deblur_lab.charts.axes import (
+    CHARACTER,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    brief,
+    colour,
+    cut,
+    frame,
+    scale_over,
+    svg,
+    text,
+)
 
 _HEIGHT = 300
 _LARGEST_PX = 22.0
 _SMALLEST_PX = 4.0
+# Characters of a label; a longer one would have no room beside its dot.
+_LONGEST = 24
 
 
 @dataclass(frozen=True)
@@ -65,16 +80,18 @@ def dot_chart(title: str, dots: Sequence[Dot], under: str, digits: int) -> str:
     for at in sorted(range(len(dots)), key=lambda at: (dots[at].colour is None, places[at][1])):
         dot, (x, y, radius) = dots[at], places[at]
         others = taken[:at] + taken[at + 1 :]
-        left, base = _free(dot.label, x, y, radius, others, bottom)
-        taken.append(_box(dot.label, left, base))
-        drawn += text(left, base, dot.label, kind="label printed" if dot.colour is None else "label")
+        label = cut(dot.label, _LONGEST)
+        left, base = _free(label, x, y, radius, others, bottom)
+        taken.append(_box(label, left, base))
+        kind = "label printed" if dot.colour is None else "label"
+        drawn += text(left, base, dot.label, kind=kind, room=CHARACTER * (_LONGEST + 0.5))
     drawn += text(WIDTH - RIGHT, bottom + 33, under, anchor="end")
     return svg(title, bottom + 40, drawn)
 
 
 def _box(label: str, left: float, base: float) -> tuple[float, float, float, float]:
     """About where a label stands: left, top, right, bottom."""
-    return left, base - 10, left + 7.3 * len(label), base + 3
+    return left, base - 10, left + CHARACTER * len(label), base + 3
 
 
 def _free(
@@ -86,8 +103,9 @@ def _free(
     bottom: float,
 ) -> tuple[float, float]:
     """A place for a dot's label, left end and base line, that covers as little as can be."""
-    width = 7.3 * len(label)
-    beside, middle = (x + radius + 5, x - radius - 5 - width), x - width / 2
+    width = CHARACTER * len(label)
+    beside = (x + radius + 5, x - radius - 5 - width)
+    middle = min(max(LEFT, x - width / 2), WIDTH - width)
     tried = [(left, y + 4 + down) for down in (0, -11, 11, -22, 22, -33, 33) for left in beside]
     tried += [(middle, y - radius - 5), (middle, y + radius + 13)]
 

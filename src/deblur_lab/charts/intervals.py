@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deblur_lab.charts.axes import RIGHT, TOP, WIDTH, frame, scale_over, svg, text
+from deblur_lab.charts.axes import CHARACTER, RIGHT, TOP, WIDTH, frame, scale_over, signed, svg, text
 
 _ROW = 40
 
@@ -47,11 +47,12 @@ def interval_chart(title: str, intervals: Sequence[Interval], digits: int) -> st
     for number, one in enumerate(intervals):
         y = TOP + number * _ROW
         kind = "interval" if one.low > 0 or one.high < 0 else "interval open"
-        shown = f"{one.mean:+.{digits}f} [{one.low:+.{digits}f}, {one.high:+.{digits}f}]"
+        shown = f"{signed(one.mean, digits)} [{signed(one.low, digits)}, {signed(one.high, digits)}]"
+        room = WIDTH - RIGHT - 8 - CHARACTER * (len(shown) + 1)
         left, right, at = across(one.low), across(one.high), y + 28
         drawn += (
             f'<g class="{kind}"><title>{html.escape(one.label)}: {shown}</title>'
-            f"{text(8, y + 15, one.label, kind='label')}"
+            f"{text(8, y + 15, one.label, kind='label', room=room)}"
             f"{text(WIDTH - RIGHT, y + 15, shown, anchor='end')}"
             f'<path d="M{left:.1f} {at}H{right:.1f}M{left:.1f} {at - 4}v8M{right:.1f} {at - 4}v8"/>'
             f'<circle cx="{across(one.mean):.1f}" cy="{at}" r="4"/></g>'

@@ -32,15 +32,15 @@ def line_chart(title: str, lines: Sequence[Line], under: str, labels: Sequence[s
 
     Args:
         title: what stands above.
-        lines: those of less than two points are left out.
+        lines: those of no points are left out; one of a single point is a dot, beside others.
         under: what the horizontal axis is.
         labels: of the first curve's points, each of which is then marked.
 
     Returns:
         The ``svg`` element; nothing if no curve is left.
     """
-    lines = [line for line in lines if len(line.points) > 1]
-    if not lines:
+    lines = [line for line in lines if line.points]
+    if all(len(line.points) < 2 for line in lines):
         return ""
     bottom = TOP + _HEIGHT
     smooth = [_smoothed(line.points) for line in lines]
@@ -51,6 +51,9 @@ def line_chart(title: str, lines: Sequence[Line], under: str, labels: Sequence[s
     up = scale_over([y for _, y in shown], bottom, TOP)
 
     def path(points: Sequence[tuple[float, float]], kind: str) -> str:
+        if len(points) == 1:
+            (x, y), *_ = points
+            return f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3"/>'
         places = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
         return f'<polyline points="{places}" class="{kind}"/>'
 

@@ -5,7 +5,19 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deblur_lab.charts.axes import LEFT, RIGHT, TOP, WIDTH, Scale, colour, frame, scale_over, svg, text
+from deblur_lab.charts.axes import (
+    CHARACTER,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Scale,
+    colour,
+    frame,
+    scale_over,
+    svg,
+    text,
+)
 
 _STRIP = 50
 # Of more values, so many are drawn, evenly by rank, with the extremes.
@@ -91,9 +103,10 @@ def _strip(strip: Strip, top: float, across: Scale, digits: int, unit: str) -> s
         for at, (name, value) in chosen
     )
     more = f", {_MOST_DOTS} of {len(values)} drawn" if len(values) > _MOST_DOTS else ""
-    label = text(8, top + 15, f"{strip.label}", kind="label") + text(
-        WIDTH - RIGHT, top + 15, f"median {shown(middle)}{more}", anchor="end"
-    )
+    told = f"median {shown(middle)}{more}"
+    room = WIDTH - RIGHT - 8 - CHARACTER * (len(told) + 1)
+    label = text(8, top + 15, strip.label, kind="label", room=room)
+    label += text(WIDTH - RIGHT, top + 15, told, anchor="end")
     return (
         f'<g class="strip {kind}" tabindex="0" role="img" aria-label="{html.escape(said)}">'
         f'<rect x="{LEFT - LEFT}" y="{top + 1}" width="{WIDTH}" height="{_STRIP - 2}" class="back"/>'

@@ -3,7 +3,8 @@
 Tensors are those of one image, floats with channels first; pictures, taken or returned, are uint8 RGB,
 (height, width, 3), ready to be written. Nothing is random: equal inputs give equal pictures.
 
-`panels` lays columns out side by side, `figures` draws one picture with its legend, `objects` finds what is
+`panels` lays columns out side by side, `figures` draws one picture with its legend, `layers` draws what lies
+over one, `objects` finds what is
 blurred and how it moves, `sharpening`, `heat` and `attention` show what a net of several sub-decoders does,
 `drawing` holds lines, arrows, colours and words.
 """
@@ -19,6 +20,7 @@ from deblur_lab.pictures.figures import (
     trajectory_overlay,
 )
 from deblur_lab.pictures.heat import FeatureMap, FeatureRow, feature_figure
+from deblur_lab.pictures.layers import Layer, mask_layer, trajectory_layer, true_mask_layer
 from deblur_lab.pictures.panels import comparison_panel, enlargement, explained_panel
 from deblur_lab.pictures.sharpening import sharpening_figure
 
@@ -28,6 +30,7 @@ __all__ = [
     "BlockAttention",
     "FeatureMap",
     "FeatureRow",
+    "Layer",
     "Picture",
     "attention_figure",
     "blur_figure",
@@ -35,8 +38,11 @@ __all__ = [
     "enlargement",
     "explained_panel",
     "feature_figure",
+    "mask_layer",
     "mask_overlay",
     "motion_figure",
     "sharpening_figure",
+    "trajectory_layer",
     "trajectory_overlay",
+    "true_mask_layer",
 ]

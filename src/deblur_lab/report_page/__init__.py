@@ -20,7 +20,7 @@ from deblur_lab.report_page.diagrams import (
     interval_charts,
     thresholds,
 )
-from deblur_lab.report_page.embedded import Budget, opened
+from deblur_lab.report_page.embedded import Budget
 from deblur_lab.report_page.gallery import Gallery
 from deblur_lab.report_page.markup import escaped, notes, table_markup, unfolding
 from deblur_lab.report_page.subjects import Subject, subjects_of
@@ -43,6 +43,10 @@ LARGEST_BYTES = 10_000_000
 # What is not pictures: beyond this, configurations are left in the runs' folders.
 _TEXT_BYTES = 3_000_000
 _MARGIN_BYTES = 200_000
+# Sheets are large and of little use to most: they come last, and coarse.
+_SHEETS_BYTES = 1_000_000
+_SHEET_PX = 800
+_SHEET_QUALITY = 55
 
 
 def page(
@@ -70,9 +74,17 @@ def page(
     budget = Budget(LARGEST_BYTES - _MARGIN_BYTES - small - _size(_asset("page.css") + _asset("page.js")))
     gallery = Gallery(subjects, pictures, budget)
     body = [_section(subject, text, gallery) for subject, text in zip(subjects, texts, strict=True)]
+    sheets = Budget(
+        min(_SHEETS_BYTES, budget.left_bytes), widest_px=_SHEET_PX, quality=_SHEET_QUALITY, prefix="sheet"
+    )
+    firsts = {model.members[0][0].folder for subject in subjects for model in subject.models}
     body.append('<section id="each-run"><h2>Each run</h2>')
     for run, head in zip(runs, heads, strict=True):
-        body.append(f"<article>{head}{_panels(run, pictures, budget)}{details[run.folder]}</article>")
+        shown = _panels(run, pictures, budget)
+        sheets.left_bytes = min(sheets.left_bytes, budget.left_bytes)
+        if pictures:
+            shown += _sheets(run, sheets, first=run.folder in firsts)
+        body.append(f"<article>{head}{shown}{details[run.folder]}</article>")
     body.append("</section>")
     links = [(subject.anchor, subject.title) for subject in subjects] + [("each-run", "Each run")]
     listed = "".join(f'<li><a href="#{anchor}">{escaped(title)}</a></li>' for anchor, title in links)
@@ -211,23 +223,20 @@ def _configurations(runs: Sequence[Run]) -> dict[Path, str]:
 
 
 def _panels(run: Run, count: int, budget: Budget) -> str:
-    """Pictures that lie in a run's folder and are not shown otherwise, as far as there is room."""
-    kept = {path.name for path in (run.folder / "pictures" / "exhibits").glob("*")}
+    """Pictures that a run without exhibits left, which are all that there is of it, if there is room."""
+    if run.exhibits or count == 0:
+        return ""
     shown: dict[str, str] = {}
     left_out = 0
     for path in run.pictures:
-        image, _, kind = path.stem.partition(".")
-        if not kind and image in kept:  # its pictures lie under the slider
-            continue
+        image = path.stem.partition(".")[0]
         if image not in {name.partition(".")[0] for name in shown} and len(_images(shown)) >= count:
             continue
-        if count == 0:
-            break
-        address = budget.embed(opened(path))
-        if address is None:
+        drawn = budget.image(path, path.stem)
+        if drawn is None:
             left_out += 1
             continue
-        shown[path.stem] = f'<figure><img src="{address}" alt="{escaped(path.stem)}" loading=lazy></figure>'
+        shown[path.stem] = f"<figure>{drawn}</figure>"
     told = (
         [f"{left_out} pictures of {run.folder / 'pictures'} are left out: the page would be too large."]
         if left_out
@@ -235,7 +244,24 @@ def _panels(run: Run, count: int, budget: Budget) -> str:
     )
     if not shown:
         return notes(told)
-    return unfolding("pictures of the run", "".join(shown.values()), opened=not kept) + notes(told)
+    return unfolding("pictures of the run", "".join(shown.values()), opened=True) + notes(told)
+
+
+def _sheets(run: Run, budget: Budget, *, first: bool) -> str:
+    """What a run drew of what its net does to an image: of one image, coarse, if there is room."""
+    stems = [path.name for path in (run.folder / "pictures" / "exhibits").glob("*")]
+    of = {stem: [path for path in run.pictures if path.stem.startswith(f"{stem}.")] for stem in sorted(stems)}
+    of = {stem: paths for stem, paths in of.items() if paths}
+    if not of:
+        return ""
+    where = run.folder / "pictures"
+    if not first:
+        return notes([f"Its sheets, what its net does to each image, are in {where}."])
+    stem, paths = next(iter(of.items()))
+    drawn = [budget.image(path, path.stem) for path in paths]
+    inside = "".join(f"<figure>{image}</figure>" for image in drawn if image)
+    more = f"Sheets of {len(of)} images, as large as they were drawn, are in {where}."
+    return (unfolding(f"what its net does to {stem}", inside) if inside else "") + notes([more])
 
 
 def _images(shown: Mapping[str, str]) -> set[str]:

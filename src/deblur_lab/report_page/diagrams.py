@@ -7,6 +7,7 @@ from deblur_lab.charts import (
     Interval,
     Line,
     Strip,
+    cut,
     dot_chart,
     interval_chart,
     line_chart,
@@ -15,7 +16,7 @@ from deblur_lab.charts import (
 from deblur_lab.leaderboard import Entry, Leaderboard
 from deblur_lab.model_differences import ModelDifference
 from deblur_lab.report_measures import measure_of
-from deblur_lab.report_page.markup import escaped, notes
+from deblur_lab.report_page.markup import escaped, notes, titled
 from deblur_lab.report_page.subjects import Model, Subject
 from deblur_lab.report_tables import threshold_points
 
@@ -32,59 +33,111 @@ _SCORES = ("psnr_db", "weighted_psnr_db")
 _INPUT = "blurry input"
 
 
+def short_names(models: Sequence[Model], most: int = 34) -> dict[str, str]:
+    """By the labels of models, what they are called where there is little room; no two the same."""
+    names: dict[str, str] = {}
+    for model in models:
+        name = cut(model.label, most)
+        again = 2
+        while name in names.values():
+            name = f"{cut(model.label, most - 3)} #{again}"
+            again += 1
+        names[model.label] = name
+    return names
+
+
 def legend(models: Sequence[Model]) -> str:
     """Which colour is whose; nothing of a single model."""
     if len(models) < 2:
         return ""
+    names = short_names(models)
     items = "".join(
-        f'<li class="c{model.colour % 8}"><span class=swatch></span>{escaped(model.label)}</li>'
+        f'<li class="c{model.colour % 8}"{titled(model.label, names[model.label])}>'
+        f"<span class=swatch></span>{escaped(names[model.label])}</li>"
         for model in models
     )
     return f"<ul class=legend>{items}</ul>"
 
 
 def curves(subject: Subject) -> str:
-    """Of all runs over each other, those of one model in one colour; nothing where none was logged."""
+    """Of all runs over each other, those of one model in one colour; nothing where none was logged.
+
+    The stages of a training follow each other, their steps added up.
+    """
     models = subject.models[:MOST_MODELS]
-    charts = []
+    charts: list[str] = []
+    seen: set[str] = set()
     for name, title in _CURVES:
-        if name == "train/loss" and len({_loss(model) for model in models}) > 1:
-            # Losses of different parts are different quantities: each has a chart of its own.
-            charts += [
-                line_chart(f"{title}: {model.label}", _lines([model], name), "step") for model in models
-            ]
-        else:
-            charts.append(line_chart(title, _lines(models, name), "step"))
-    drawn = "".join(charts)
-    if not drawn:
+        lines = _losses(models) if name == "train/loss" else {"": _validations(models, name)}
+        # Losses of different parts are different quantities: each kind has a chart of its own.
+        for whose, drawn_lines in lines.items():
+            chart = line_chart(f"training loss: {whose}" if len(lines) > 1 else title, drawn_lines, "step")
+            if chart:
+                charts.append(chart)
+                seen |= {line.label for line in drawn_lines}
+    if not charts:
         return ""
-    return f"{legend(models)}<div class=charts>{drawn}</div>{_left_out(subject)}"
+    shown = [model for model in models if any(model.label_of(run) in seen for run, _ in model.members)]
+    drawn = "".join(charts)
+    return f"{legend(shown)}<div class=charts>{drawn}</div>{notes(_stages(shown))}{_left_out(subject)}"
 
 
-def _loss(model: Model) -> frozenset[str]:
-    """Of what parts its loss is made."""
-    return frozenset(name for run, _ in model.members for name in run.curves if name.startswith("train/loss"))
+def _losses(models: Sequence[Model]) -> dict[str, list[Line]]:
+    """Curves of the loss, those of one kind together, by what has them: models, or stages of one."""
+    lines: dict[frozenset[str], list[Line]] = {}
+    whose: dict[frozenset[str], dict[str, None]] = {}
+    names = short_names(models)
+    for model in models:
+        for run, _ in model.members:
+            for part in run.parts:
+                points = part.curves.get("train/loss", [])
+                if not points:
+                    continue
+                kind = frozenset(name for name in part.curves if name.startswith("train/loss"))
+                moved = [(step + part.first_step, value) for step, value in points]
+                lines.setdefault(kind, []).append(Line(model.label_of(run), model.colour, moved))
+                called = f"{names[model.label]} ({part.name})" if part.name else names[model.label]
+                whose.setdefault(kind, {})[called] = None
+    return {", ".join(whose[kind]): lines[kind] for kind in lines}
 
 
-def _lines(models: Sequence[Model], name: str) -> list[Line]:
-    return [
-        Line(model.label_of(run), model.colour, run.curves[name])
-        for model in models
-        for run, _ in model.members
-        if name in run.curves
-    ]
+def _validations(models: Sequence[Model], name: str) -> list[Line]:
+    """Curves of a measure, a line a run: whatever is trained, it is a measure of what the net restores."""
+    lines = []
+    for model in models:
+        for run, _ in model.members:
+            points = [
+                (step + part.first_step, value)
+                for part in run.parts
+                for step, value in part.curves.get(name, [])
+            ]
+            if points:
+                lines.append(Line(model.label_of(run), model.colour, points))
+    return lines
+
+
+def _stages(models: Sequence[Model]) -> list[str]:
+    """Of each model that was trained in stages, where they begin."""
+    told = []
+    for model in models:
+        parts = model.members[0][0].parts
+        if len(parts) > 1:
+            named = ", then ".join(f"{part.name} ({part.steps} steps)" for part in parts)
+            told.append(f"{model.label} was trained in stages, which follow each other here: {named}.")
+    return told
 
 
 def distributions(subject: Subject) -> str:
     """Scores of the single images, a strip a model; nothing where no run kept them."""
     charts = []
+    names = short_names(subject.models)
     for score in _SCORES:
         strips: list[Strip] = []
         inputs: dict[str, float] = {}
         for model in subject.models[:MOST_MODELS]:
             restored, blurry = model.image_scores(score)
             inputs = inputs or {name: value for name, value in blurry.items() if value == value}
-            strips.append(Strip(model.label, model.colour, list(restored.items())))
+            strips.append(Strip(names[model.label], model.colour, list(restored.items())))
         if any(strip.values for strip in strips):
             measure = measure_of(score)
             before = Strip(_INPUT, None, list(inputs.items()))
@@ -110,7 +163,9 @@ def cost_against_quality(board: Leaderboard) -> str:
     Published rows have their place there if their costs are of pictures of the same size.
     """
     column = "psnr_db"
-    ours = [(at, entry) for at, entry in enumerate(board.entries) if _known(entry, column)]
+    ours = [
+        (at, entry) for at, entry in enumerate(board.entries) if _known(entry, column) and not entry.repeats
+    ]
     sizes = {entry.size_px for _, entry in ours}
     if len(sizes) != 1:
         return ""
@@ -150,11 +205,11 @@ def interval_charts(differences: Sequence[ModelDifference]) -> str:
     for score in _SCORES:
         pairs = [(pair, pair.scores[score]) for pair in differences if score in pair.scores]
         intervals = [
-            Interval(f"{pair.first} - {pair.second}", found.mean, found.low, found.high)
+            Interval(f"{cut(pair.first, 17)} - {cut(pair.second, 17)}", found.mean, found.low, found.high)
             for pair, found in pairs[:_MOST_PAIRS]
         ]
         title = f"difference of {measure_of(score).title}, 95 % interval"
-        charts.append(interval_chart(title, intervals, 2))
+        charts.append(interval_chart(title, intervals, 3))
     drawn = "".join(charts)
     return f"<div class=charts>{drawn}</div>" if drawn else ""
 

@@ -1,22 +1,21 @@
 """The pictures of a subject: each image as it was, as models restored it, and as it should be."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-from deblur_lab.exhibits import StoredExhibit
+from deblur_lab.charts import cut, signed
+from deblur_lab.exhibits import OVERLAYS, StoredExhibit
 from deblur_lab.finished_runs import Run
 from deblur_lab.report_page.diagrams import MOST_MODELS
-from deblur_lab.report_page.embedded import Budget, opened, size_of
-from deblur_lab.report_page.markup import escaped, notes, unfolding
+from deblur_lab.report_page.embedded import Budget, digest_of, size_of
+from deblur_lab.report_page.markup import escaped, notes, titled, unfolding
 from deblur_lab.report_page.subjects import Model, Subject
 
 # Of each model, so many images that gained least are shown.
 _WORST = 3
-_OVERLAYS = {"mask": "blur mask", "trajectories": "trajectories"}
+# Characters of a label where there is little room.
+_SHORT = 40
 
 
 @dataclass
@@ -48,6 +47,7 @@ class _Wanted:
     path: Path
     model: str = ""
     under: str = ""
+    legend: str = ""
 
 
 class Gallery:
@@ -68,9 +68,13 @@ class Gallery:
             # What another part of the page shows is not shown twice.
             self._shots[subject.anchor] = [] if count == 0 or runs <= taken else shots_of(subject, count)
             taken |= runs
-        sizes = [
-            size_of(one.path) for shots in self._shots.values() for shot in shots for one in _wanted(shot)
-        ]
+        distinct = {
+            digest_of(one.path): one.path
+            for shots in self._shots.values()
+            for shot in shots
+            for one in _wanted(shot)
+        }
+        sizes = [size_of(path) for path in distinct.values()]
         if sizes:
             budget.share_out(sizes)
         self._markup = {anchor: self._drawn(shots) for anchor, shots in self._shots.items()}
@@ -109,25 +113,33 @@ class Gallery:
                         f'<a class=open href="#{anchor}" data-model="{escaped(model.label)}" '
                         f'aria-label="pictures of {escaped(name)}"></a>'
                     )
-                gain = gains[name]
+                gain = signed(gains[name], 2)
+                kind = {"+": "gain", "-": "loss"}.get(gain[0], "same")
                 cards += (
-                    f'<li class="{"loss" if gain < 0 else "gain"}">{pictures}<b>{escaped(name)}</b> '
+                    f'<li class="{kind}">{pictures}<b>{escaped(name)}</b> '
                     f"<span>{blurry[name]:.2f} → {restored[name]:.2f} dB "
-                    f"<em>({gain:+.2f} dB)</em></span></li>"
+                    f"<em>({gain} dB)</em></span></li>"
                 )
             if cards:
-                heading = f"<h4>{escaped(model.label)}</h4>" if len(subject.models) > 1 else ""
+                short = cut(model.label, _SHORT)
+                heading = f"<h4{titled(model.label, short)}>{escaped(short)}</h4>"
+                heading = heading if len(subject.models) > 1 else ""
                 parts.append(f"<div class=worst>{heading}<ol>{cards}</ol></div>")
         if not parts:
             return ""
         told = "The images whose PSNR restoring raised least, or lowered: blurry, restored, sharp."
+        if any(len(model.members) > 1 for model in subject.models):
+            told += (
+                " Scores here are means over a model's seeds; pictures are those of one seed, which is named "
+                "over the slider, with its own score below."
+            )
         return f"{notes([told])}<div class=cases>{''.join(parts)}</div>"
 
     def _drawn(self, shots: Sequence[Shot]) -> str:
         """The figures of each image; an image of which a main picture does not fit is left out."""
         drawn = ""
         for shot in shots:
-            before = self._budget.left_bytes
+            before = self._budget.state()
             figures, whole = "", True
             for wanted in _wanted(shot):
                 figure = self._figure(shot, wanted)
@@ -136,7 +148,7 @@ class Gallery:
                     break
                 figures += figure
             if not whole:
-                self._budget.left_bytes = before
+                self._budget.back(before)
                 continue
             drawn += (
                 f'<section class=shot id="{shot.anchor}" data-name="{escaped(shot.name)}">'
@@ -145,30 +157,23 @@ class Gallery:
         return drawn
 
     def _figure(self, shot: Shot, wanted: _Wanted) -> str:
-        picture = opened(wanted.path)
-        strip: Image.Image | None = None
-        if wanted.kind in _OVERLAYS:
-            # Figures have their legend below the picture, whose shape is that of the blurry one.
-            width, height = size_of(shot.exhibit.files["blurry"])
-            inside = round(picture.width * height / width)
-            if inside < picture.height:
-                strip = picture.crop((0, inside, picture.width, picture.height))
-                picture = picture.crop((0, 0, picture.width, inside))
-        address = self._budget.embed(picture)
-        if address is None:
+        overlay = wanted.kind in OVERLAYS
+        # What older versions wrote has a legend below the picture, whose shape is that of the blurry one.
+        shape = size_of(shot.exhibit.files["blurry"]) if overlay else None
+        image = self._budget.image(wanted.path, f"{wanted.label} of {shot.name}", shape)
+        if image is None:
             return ""
-        told = f"{wanted.label} of {shot.name}"
-        size = f'width="{picture.width}" height="{picture.height}"'
-        below = self._budget.embed(strip) if strip is not None else None
-        key = "" if below is None else f'<img class=key src="{below}" alt="legend" loading=lazy>'
-        under = f"<br><small>{escaped(wanted.under)}</small>" if wanted.under else ""
+        under = "".join(
+            f"<br><small>{escaped(text)}</small>" for text in (wanted.under, wanted.legend) if text
+        )
+        short = cut(wanted.label, _SHORT)
         figure = (
             f'<figure data-kind="{wanted.kind}" data-label="{escaped(wanted.label)}" '
-            f'data-model="{escaped(wanted.model)}" data-under="{escaped(wanted.under)}">'
-            f'<img src="{address}" alt="{escaped(told)}" {size} loading=lazy>{key}'
-            f"<figcaption>{escaped(wanted.label)}{under}</figcaption></figure>"
+            f'data-short="{escaped(short)}" data-model="{escaped(wanted.model)}" '
+            f'data-under="{escaped(wanted.under)}" data-legend="{escaped(wanted.legend)}">'
+            f"{image}<figcaption{titled(wanted.label, short)}>{escaped(short)}{under}</figcaption></figure>"
         )
-        self._budget.left_bytes -= len(figure.encode()) - len(address) - len(below or "")
+        self._budget.left_bytes -= len(figure.encode()) - len(image)
         return figure
 
 
@@ -193,7 +198,7 @@ def shots_of(subject: Subject, count: int) -> list[Shot]:
                     continue
                 path = exhibit.files["blurry"]
                 # Images of one name are of different scenes where each seed has its own.
-                digests[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+                digests[path] = digest_of(path)
                 key = (exhibit.name, digests[path])
                 anchor = f"{subject.anchor}-image-{len(found) + 1}"
                 found.setdefault(key, Shot(exhibit.name, anchor)).restored.append((model, run, exhibit))
@@ -214,30 +219,36 @@ def _worst_names(subject: Subject) -> set[str]:
 
 
 def _wanted(shot: Shot) -> list[_Wanted]:
-    """Blurry and sharp first, as nothing is shown without them; then what models made, seed by seed."""
+    """Blurry and sharp first, as nothing is shown without them; then what models made, one seed of each."""
     own = shot.exhibit
     pictures = [
         _Wanted("blurry", "blurry input", own.files["blurry"], under=_score(own.blurry_scores)),
         _Wanted("sharp", "sharp truth", own.files["sharp"]),
     ]
+    for _, _, exhibit in shot.restored:
+        if "true_mask" in exhibit.files:  # the same of all
+            pictures.append(_overlay(exhibit, "true_mask"))
+            break
     first: set[int] = set()
-    behind = []
     for model, run, exhibit in shot.restored:
-        label = model.label_of(run)
-        restored = _Wanted(
-            "restored", label, exhibit.files["restored"], model.label, _score(exhibit.restored_scores)
-        )
-        if id(model) in first:  # other seeds, if there is room
-            behind.append(restored)
+        if id(model) in first:
             continue
         first.add(id(model))
-        pictures.append(restored)
+        label = model.label_of(run)
+        pictures.append(
+            _Wanted(
+                "restored", label, exhibit.files["restored"], model.label, _score(exhibit.restored_scores)
+            )
+        )
         pictures += [
-            _Wanted(kind, f"{what}: {label}", exhibit.files[kind], label)
-            for kind, what in _OVERLAYS.items()
-            if kind in exhibit.files
+            _overlay(exhibit, kind, label) for kind in ("mask", "trajectories") if kind in exhibit.files
         ]
-    return [*pictures, *behind]
+    return pictures
+
+
+def _overlay(exhibit: StoredExhibit, kind: str, label: str = "") -> _Wanted:
+    words = f"{OVERLAYS[kind]}: {label}" if label else OVERLAYS[kind]
+    return _Wanted(kind, words, exhibit.files[kind], label, legend=exhibit.legends.get(kind, ""))
 
 
 def _score(scores: Mapping[str, float]) -> str:
@@ -259,7 +270,7 @@ _VIEWER = """<div class=viewer hidden>
 </div>
 <div class=stage><img class=below alt=""><img class=above alt=""><span class="tag one"></span>
 <span class="tag two"></span><i class=handle aria-hidden=true></i></div>
-<img class=key alt="" hidden>
+<p class="note key" aria-live=polite hidden><i class=wheel aria-hidden=true></i><span></span></p>
 <input class=wipe type=range min=0 max=100 step=1 value=50
 aria-label="how far the left picture reaches, in percent">
 <p class="note about" aria-live=polite></p>

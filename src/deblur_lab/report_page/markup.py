@@ -20,6 +20,11 @@ def escaped(text: object) -> str:
     return html.escape(str(text))
 
 
+def titled(whole: str, shown: str) -> str:
+    """The attribute that tells the whole of a text that was cut; nothing if none was."""
+    return "" if shown == whole else f' title="{escaped(whole)}"'
+
+
 def notes(lines: Sequence[str]) -> str:
     """A paragraph a line."""
     return "".join(f"<p class=note>{escaped(line)}</p>" for line in lines)
@@ -68,11 +73,15 @@ def table_markup(table: Table, kind: str = "", *, sorts: bool = False) -> str:
         inside = escaped(text)
         if at < 0 or (words and kind != "gains"):  # long names of settings and paths break there
             inside = re.sub(r"[_./]", r"\g<0><wbr>", inside)
+        # How sure a number is stands below it, or a table of many would be too wide.
         mean, plus_minus, deviation = inside.partition(" ± ")
+        mean, bracket, interval = (mean, "", "") if words or at < 0 else mean.partition(" [")
         if (at, column) in table.bold:
             mean = f"<b>{mean}</b>"
         elif (at, column) in table.underlined:
             mean = f"<u>{mean}</u>"
+        if bracket:
+            mean += f"<br><small>[{interval}</small>"
         if plus_minus:
             mean += f"<br><small>± {deviation}</small>"
         scope = ' scope="col"' if at < 0 else ' scope="row"' if column == 0 else ""

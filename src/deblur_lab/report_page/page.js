@@ -3,6 +3,14 @@
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   const one = (selector, from = document) => from.querySelector(selector);
 
+  // Each picture is in the page once.
+  for (const image of all("img[data-same]")) {
+    const first = document.getElementById(image.dataset.same);
+    for (const name of ["width", "height"]) image.setAttribute(name, first.getAttribute(name));
+    image.loading = "lazy";
+    image.src = first.src;
+  }
+
   // Light and dark: as the system is, unless somebody chose.
   const theme = one(".theme");
   theme.hidden = false;
@@ -93,9 +101,11 @@
       image.src = one("img", figure).src;
       image.alt = one("img", figure).alt;
     };
+    // A net's own, or the truth, which is of all.
+    const of = (figure) => figure.dataset.kind === "true_mask" || figure.dataset.model === right.value;
     const draw = () => {
       const shown = [named(left.value), named(right.value)];
-      const over = all("figure", current()).find((figure) => figure.dataset.kind === overlay.value && figure.dataset.model === right.value);
+      const over = all("figure", current()).find((figure) => figure.dataset.kind === overlay.value && of(figure));
       put(above, shown[0]);
       put(below, over || shown[1]);
       const picture = one("img", shown[0]);
@@ -105,22 +115,25 @@
       const widest = Math.min(Math.max(width, 640), (window.innerHeight * 0.78 * width) / height);
       [stage, wipe, about, key].forEach((part) => { part.style.maxWidth = `min(100%, ${Math.round(widest)}px)`; });
       [above, below].forEach((image) => image.classList.toggle("pixels", width < 400 && !(image === below && over)));
-      one(".one", stage).textContent = left.value;
-      one(".two", stage).textContent = over ? over.dataset.label : right.value;
-      key.hidden = !(over && one(".key", over));
-      if (!key.hidden) { key.src = one(".key", over).src; key.alt = "legend of the overlay"; }
+      for (const [tag, figure] of [[one(".one", stage), shown[0]], [one(".two", stage), over || shown[1]]]) {
+        tag.textContent = figure.dataset.short;
+        tag.title = figure.dataset.label;
+      }
+      key.hidden = !(over && over.dataset.legend);
+      key.className = `note key of-${overlay.value}`;
+      one("span", key).textContent = key.hidden ? "" : over.dataset.legend;
       about.textContent = shown.map((figure) => [figure.dataset.label, figure.dataset.under].filter(Boolean).join(": ")).join("; ");
     };
     const overlays = () => {
-      const kinds = all("figure", current()).filter((figure) => figure.dataset.model === right.value && ["mask", "trajectories"].includes(figure.dataset.kind));
-      const names = { mask: "blur mask", trajectories: "trajectories" };
+      const names = { true_mask: "true mask", mask: "predicted mask", trajectories: "trajectories" };
+      const kinds = all("figure", current()).filter((figure) => figure.dataset.kind in names && of(figure));
       fill(overlay, [["", "none"], ...kinds.map((figure) => [figure.dataset.kind, names[figure.dataset.kind]])], overlay.value);
       overlay.disabled = kinds.length === 0;
     };
     const restored = () => (figures(current()).find((figure) => figure.dataset.kind === "restored") || {}).dataset?.label;
     const choose = (index, wantedLeft, wantedRight) => {
       pick.value = String(index);
-      const entries = figures(current()).map((figure) => [figure.dataset.label, figure.dataset.label]);
+      const entries = figures(current()).map((figure) => [figure.dataset.label, figure.dataset.short]);
       const has = (label) => entries.some(([value]) => value === label);
       fill(left, entries, has(wantedLeft) ? wantedLeft : "blurry input");
       fill(right, entries, has(wantedRight) ? wantedRight : restored());
