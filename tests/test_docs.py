@@ -2,20 +2,24 @@
 
 import ast
 import contextlib
+import copy
 import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from deblur_lab import experiments
+from deblur_lab import checks, experiments
 from deblur_lab.checks import OWN_SETTINGS, command_faults
 from deblur_lab.command_line import as_typed
 from deblur_lab.config import configuration_root, faults, own_faults, plain
@@ -143,6 +147,24 @@ def _experiments_are_found() -> None:
     experiments.register()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _each_network_is_made_once() -> Iterator[None]:
+    """Most pages show the same few; making a large one, even without memory, takes a second."""
+    refused, known = checks._refused_by_constructors, {}
+
+    def once(settings: dict[str, Any]) -> list[str]:
+        data = settings["data"]["patch_size"], settings["datamodule"]
+        key = repr((settings["model"], data, settings["init_from"], settings["trusted_packages"]))
+        if key not in known:
+            known[key] = refused(settings)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "_refused_by_constructors", once)
+        yield
+
+
+@cache
 def shown() -> list[Command]:
     """Every command in a fenced block or in a sentence."""
     found = {}
@@ -241,6 +263,12 @@ def with_paths(config: DictConfig) -> DictConfig:
 
 
 @cache
+def with_choice(command: str, choice: str | None) -> DictConfig:
+    """What a command has with a choice of a group; not to be changed."""
+    return composed(command, [choice] if choice else [])
+
+
+@cache
 def keys_by_choice() -> dict[tuple[str, str | None], frozenset[str]]:
     """Every key of each command, and of one that has it with each choice of a group; the default first."""
     chosen: list[tuple[str, str | None]] = [("train", None), *((command, None) for command in COMMANDS)]
@@ -248,8 +276,7 @@ def keys_by_choice() -> dict[tuple[str, str | None], frozenset[str]]:
         command = "evaluate" if path.parent.name == "protocol" else "train"
         chosen.append((command, f"{path.parent.name}={path.stem}"))
     return {
-        (command, choice): frozenset(keys_in(composed(command, [choice] if choice else []), ""))
-        for command, choice in chosen
+        (command, choice): frozenset(keys_in(with_choice(command, choice), "")) for command, choice in chosen
     }
 
 
@@ -267,9 +294,20 @@ def keys_in(node: object, place: str) -> Iterator[str]:
 def known_keys() -> frozenset[str]:
     """Every key of every command, and the groups' own names."""
     others = re.findall(r"^  (\w+)=", synthesize.help_text(), re.MULTILINE)
-    return frozenset({*GROUPS, "experiment", *others}.union(*keys_by_choice().values()))
+    return frozenset({*GROUPS, "experiment", *others, *keys_of_hydra()}.union(*keys_by_choice().values()))
 
 
+def keys_of_hydra() -> Iterator[str]:
+    """What sets how a sweep is searched, or run by a cluster."""
+    for choice, package in {"sweeper=optuna": "optuna", "launcher=submitit_slurm": "submitit"}.items():
+        if find_spec(package):
+            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+                own = compose("train", [f"hydra/{choice}"], return_hydra_config=True).hydra
+            kind = choice.partition("=")[0]
+            yield from (f"hydra.{kind}.{key}" for key in keys_in(own[kind], ""))
+
+
+@cache
 def settings_named() -> list[tuple[str, str]]:
     """Every `key=value` and every dotted key that a page quotes, with the page."""
     found = {}
@@ -290,6 +328,8 @@ def test_every_setting_that_is_named_exists():
     for word, page in settings_named():
         key = word.partition("=")[0]
         if key in known_keys() or word == "key=value" or _is_module(key):
+            continue
+        if key.startswith("hydra.launcher.") and not find_spec("submitit"):
             continue
         beside = [other for other, there in settings_named() if there == page]
         if not (key.startswith("+") and taken(word, beside)):
@@ -329,7 +369,10 @@ def test_every_value_that_is_named_is_one_that_the_setting_takes():
 
 def faults_of_kind(command: str, typed: list[str]) -> list[str]:
     """The values that are of the wrong kind or out of range; they need not fit each other."""
-    config = with_paths(composed(command, typed))
+    return kinds_of_faults(command, with_paths(composed(command, typed)))
+
+
+def kinds_of_faults(command: str, config: DictConfig) -> list[str]:
     parts = (
         [stage.config for stage in stages_of(config)] if command == "train" and config.stages else [config]
     )
@@ -356,12 +399,24 @@ def taken(setting: str, beside: list[str]) -> bool:
     classes = [other for other in beside if "_target_=" in other]
     parent = key.lstrip("+").rpartition(".")[0]
     choices = [choice for (_, choice), keys in keys_by_choice().items() if choice and parent in keys]
-    for more in [[], *([other] for other in classes)]:
-        for choice in choices:
-            with contextlib.suppress(HydraException):
-                if faults_of_kind("train", [choice, *more, typed]) == []:
-                    return True
-    return False
+    # Composing takes long: a setting that most choices refuse is put into what they are already.
+    return any(
+        is_taken(choice, [*more, typed])
+        for more in [[], *([other] for other in classes)]
+        for choice in choices
+    )
+
+
+def is_taken(choice: str, typed: list[str]) -> bool:
+    """Whether a choice, as `composed`, has no fault of kind with these settings."""
+    config = copy.deepcopy(with_choice("train", choice))
+    try:
+        for setting in typed:
+            key, _, value = setting.partition("=")
+            OmegaConf.update(config, key.lstrip("+"), yaml.safe_load(value), force_add=key.startswith("+"))
+    except OmegaConfBaseException:
+        return False
+    return kinds_of_faults("train", with_paths(config)) == []
 
 
 # Names in the code

@@ -79,8 +79,7 @@ def run(command: str, job: Callable[[DictConfig], None]) -> None:
     one line (a line for each mistake) on standard error and the exit code of its kind, never a traceback; a
     fault of ours ends in a traceback and exit code 1.
     """
-    # The page to try a checkpoint on is there until it is stopped: that is no error.
-    with ranks.following_first(), reporting(is_to_be_stopped=command == "demo"):
+    with ranks.following_first(), reporting():
         # Training and scoring listen for themselves while there is something to save or to leave orderly.
         signal.signal(signal.SIGTERM, on_sigterm)
         _run(command, job)
@@ -124,7 +123,8 @@ def _run(command: str, job: Callable[[DictConfig], None]) -> None:
     def alone(config: DictConfig) -> None:
         # A run on several devices starts its other processes with what stands here, and they quote it again.
         sys.argv = typed
-        attempt(job, config)
+        # The page to try a checkpoint on is there until it is stopped: that is no error.
+        attempt(job, config, is_to_be_stopped=command == "demo")
 
     try:
         composed(alone)()
@@ -135,7 +135,7 @@ def _run(command: str, job: Callable[[DictConfig], None]) -> None:
         raise ConfigurationError(brief(error)) from error
 
 
-def attempt(job: Callable[[DictConfig], None], config: DictConfig) -> None:
+def attempt(job: Callable[[DictConfig], None], config: DictConfig, *, is_to_be_stopped: bool = False) -> None:
     """Do the work of a job, and end as a command does.
 
     Errors are met here, before Hydra sees them, which would print lines of its own.
@@ -143,11 +143,12 @@ def attempt(job: Callable[[DictConfig], None], config: DictConfig) -> None:
     Args:
         job: does it.
         config: composed.
+        is_to_be_stopped: see `reporting`.
 
     Raises:
         SystemExit: it failed, or was stopped.
     """
-    with reporting():
+    with reporting(is_to_be_stopped=is_to_be_stopped):
         try:
             names = experiments.chosen(HydraConfig.get().overrides.task)
             if names:

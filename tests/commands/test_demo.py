@@ -70,7 +70,7 @@ def served(tmp_path: Path, *typed: str) -> Iterator[tuple[int, Running]]:
         if ended is None:
             running.send(signal.SIGKILL)
             running.ended(30)
-    assert ended.failed(130) == "stopped by Ctrl-C"
+    assert (ended.code, ended.stderr) == (130, "stopped by Ctrl-C\n")
     assert ended.stdout == f"the page is at http://127.0.0.1:{port}/ (Ctrl-C ends it)\n"
 
 

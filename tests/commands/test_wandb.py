@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deblur_lab.exhibits import stem_of
 from tests.commands.conftest import arguments_of_trained
 from tests.commands.processes import Running, forked
 from tests.commands.runs import results_of, rows_of
-from tests.compared_runs import write_compared
+from tests.compared_runs import NAMES, write_compared
 from tests.wandb_files import logged_out, recorded
 
 KEY = "0123456789" * 4
@@ -130,7 +131,7 @@ def check_table(part, run) -> None:
     columns, rows = part.table("test/pictures")
     scores = ["psnr_db", "ssim", "weighted_psnr_db", "weighted_ssim"]
     assert columns == [
-        *("name", "dataset", "blurry", "restored", "sharp", "mask", "trajectories"),
+        *("name", "dataset", "blurry", "restored", "sharp", "true_mask", "mask", "trajectories"),
         *(f"blurry_{score}" for score in scores),
         *scores,
     ]
@@ -138,16 +139,15 @@ def check_table(part, run) -> None:
     by_name = {row["name"]: row for row in rows_of(run / "scores.csv")}
     for row in (dict(zip(columns, values, strict=True)) for values in rows):
         assert row["dataset"] == "reloblur"
-        for score in columns[7:]:
+        for score in columns[8:]:
             assert row[score] == pytest.approx(float(by_name[row["name"]][score]), abs=1e-4)
-        pictures = {name: np.asarray(Image.open(part.files[row[name]["path"]])) for name in columns[2:7]}
+        pictures = {name: np.asarray(Image.open(part.files[row[name]["path"]])) for name in columns[2:8]}
         for name in ("blurry", "restored", "sharp"):
             assert pictures[name].shape == (80, 96, 3)
         assert not np.array_equal(pictures["blurry"], pictures["sharp"])
-        # Figures are enlarged until they can be seen, and have a legend below.
-        for name in ("mask", "trajectories"):
-            assert pictures[name].shape[1] == 96 * 10
-            assert pictures[name].shape[0] > 80 * 10
+        # Layers are of the picture's shape, enlarged until lines can be seen.
+        for name in ("true_mask", "mask", "trajectories"):
+            assert pictures[name].shape == (80 * 5, 96 * 5, 3)
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_a_report_is_recorded_with_its_tables_pictures_and_page(tmp_path):
     columns, rows = found.table("report/pictures/models-1")
     assert len(rows) == 2  # one that is chosen and the worst
     row = dict(zip(columns, rows[0], strict=True))
-    kept = runs / "m2ae" / "0" / "pictures" / "exhibits" / "synthetic-scene-000"
+    kept = runs / "m2ae" / "0" / "pictures" / "exhibits" / stem_of("synthetic", NAMES[0])
     for column, name in (("M2AENet", "restored"), ("M2AENet mask", "mask"), ("sharp", "sharp")):
         assert found.files[row[column]["path"]].read_bytes() == (kept / f"{name}.png").read_bytes()
     # The files, as they are, and the page as a panel.
