@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +24,7 @@ from deblur_lab.checks import OWN_SETTINGS, command_faults
 from deblur_lab.command_line import as_typed
 from deblur_lab.config import configuration_root, faults, own_faults, plain
 from deblur_lab.data import synthesize
+from deblur_lab.errors import ConfigurationError
 from deblur_lab.stages import stages_of
 
 ROOT = configuration_root()
@@ -412,11 +413,11 @@ def is_taken(choice: str, typed: list[str]) -> bool:
     config = copy.deepcopy(with_choice("train", choice))
     try:
         for setting in typed:
-            key, _, value = setting.partition("=")
-            OmegaConf.update(config, key.lstrip("+"), yaml.safe_load(value), force_add=key.startswith("+"))
-    except OmegaConfBaseException:
+            parsed = OverridesParser.create().parse_override(as_typed(setting))
+            OmegaConf.update(config, parsed.key_or_group, parsed.value(), force_add=parsed.is_add())
+        return kinds_of_faults("train", with_paths(config)) == []
+    except (OmegaConfBaseException, ConfigurationError):
         return False
-    return kinds_of_faults("train", with_paths(config)) == []
 
 
 # Names in the code

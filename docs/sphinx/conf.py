@@ -64,6 +64,7 @@ CONTENTS = (
             "experiments/README",
             "experiments/m2aenet/README",
             "experiments/aibnet/README",
+            "experiments/compare/README",
             "docs/python",
         ),
     ),
@@ -113,6 +114,7 @@ viewcode_line_numbers = True
 default_role = "py:obj"
 # Names of other projects: their documentation is not looked up.
 OTHERS = (
+    "gradio",
     "hydra",
     "lightning",
     "nn",
@@ -124,13 +126,16 @@ OTHERS = (
     "wandb",
     *sys.stdlib_module_names,
 )
-# Half of a type, as napoleon splits it at its comma.
 # DictConfig where it is imported for type checkers alone.
-nitpick_ignore = [("py:class", "dict[str"), ("py:class", "DictConfig")]
+nitpick_ignore = [("py:class", "DictConfig")]
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     ("py:.*", rf"({'|'.join(OTHERS)})\..*"),
-    ("py:exc", r"ConfigLoadError|SIGTERMException"),
+    ("py:exc", r"CancelledError|ConfigLoadError|SIGTERMException"),
+    # Half of a type, as napoleon splits it at its comma.
+    ("py:class", r"(dict|list)\[.*"),
+    # Of a module that runs as a process of its own, and has no page.
+    ("py:class", r"deblur_lab\.wandb_process\.\w+"),
     # Type variables have no page.
     ("py:class", r"deblur_lab\.(.*\.)?(AnyMotion|Choice|Given|Kind|Made|Number|Result)"),
 ]

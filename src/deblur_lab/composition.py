@@ -294,7 +294,7 @@ class Composer:
 
         The first key that a fault names is what it is about.
         """
-        files = self._own_files(settings)
+        files = self._own_files(settings) if faults else []  # reading them takes a while
         placed = []
         for fault in faults:
             words = [word.strip(".:") for word in re.findall(r"[\w.:]+", fault)]
