@@ -122,7 +122,7 @@ def test_a_file_that_differs_is_refused(tmp_path):
 
 
 def test_nets_that_cannot_be_exported_say_why(tmp_path):
-    for net, reason in ((small_aibnet(), "AIBNet cannot be exported, for tracing it fixes"), (Fade(), "Fade cannot be")):
+    for net, reason in ((small_aibnet(), "AIBNet cannot be .* tracing it fixes"), (Fade(), "Fade cannot be")):
         with pytest.raises(ConfigurationError, match=reason):
             require_exportable(net, tmp_path / "last.ckpt")
     require_exportable(small_nafnet(), tmp_path / "last.ckpt")

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deblur_lab.cluster import Cluster, Job, Task, resources
 from deblur_lab.errors import MachineError
-from tests.commands.processes import TINY, python_m
+from tests.commands.processes import TINY, forked
 
 pytest.importorskip("submitit")
 
@@ -220,7 +220,7 @@ def test_a_sweep_runs_in_processes_of_submitits(tmp_path):
     # The second has no place to write to.
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "1").touch()
-    there = python_m(
+    there = forked(
         *("deblur_lab.train", "-m", "hydra/launcher=submitit_local", *typed, "seed=0,1", "output=runs"),
         cwd=tmp_path,
     )

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deblur_lab.models import NAFNet
+from deblur_lab.profiling import profile
 from tests.commands.processes import forked
 from tests.nets import checkpoint_of, small_m2aenet
 
@@ -73,12 +74,11 @@ def test_what_has_no_masks_has_one_column_beside_nafnet(tmp_path):
 
 def test_an_aibnet_is_told_part_by_part(tmp_path):
     small = ("model.net.encoder.width=8", "model.net.encoder.encoder_blocks=[1,1,1,2]", "model.net.blocks=1")
-    ended = forked(
-        PROFILE, "model=aibnet_b", *small, "repeats=1", "device=cpu", "output=b", cwd=tmp_path
-    ).succeeded()
+    few = ("size=64x64", "repeats=1", "device=cpu", "output=b")
+    ended = forked(PROFILE, "model=aibnet_b", *small, *few, cwd=tmp_path).succeeded()
     found = profile_in(tmp_path / "b")
-    assert (found["size_px"], found["padded_size_px"]) == ([256, 256], [256, 256])
-    assert "size=256x256, for which AIBNet's paper counts" in ended.stdout
+    assert (found["size_px"], found["padded_size_px"]) == ([64, 64], [64, 64])
+    assert "for which AIBNet's paper counts" not in ended.stdout
     ours, nafnet = found["results"]
     assert [part["name"] for part in ours["parts"]] == [
         "kernel estimator and motion prior", "encoder", "sub-decoder 1", "sub-decoder 2"
@@ -88,6 +88,18 @@ def test_an_aibnet_is_told_part_by_part(tmp_path):
     assert nafnet["parts"] == []
     assert found["published"] is None
     assert "sub-decoders, convolutions and linear maps" in ended.stdout
+
+
+def test_by_default_an_aibnet_is_counted_at_the_size_of_its_paper(command, monkeypatch):
+    monkeypatch.setattr(
+        "deblur_lab.profiling._profiled", lambda net, settings, device: {"size": settings["size"]}
+    )
+    small = ("model.net.encoder.width=8", "model.net.encoder.encoder_blocks=[1,1,1,2]", "model.net.blocks=1")
+    typed = ("model=aibnet_b", *small, "device=cpu", "output=b")
+    code, out, lines = command("profile", *typed, job=profile)
+    assert (code, lines) == (0, [])
+    assert "size=256x256, for which AIBNet's paper counts" in out
+    assert profile_in(Path("b")) == {"size": "256x256"}
 
 
 def test_checkpoints_of_ours_and_of_others(tmp_path):

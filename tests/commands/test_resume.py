@@ -18,7 +18,7 @@ from tests.commands.processes import Ended, Running, forked
 from tests.commands.runs import assert_same_state, checkpoint_of, largest_difference, results_of, rows_of
 
 # Long enough to be stopped in between, short enough to be gone on with to its end.
-LONG = ("trainer.max_steps=40", "val_every_steps=20", "evaluate=false")
+LONG = ("trainer.max_steps=24", "val_every_steps=12", "evaluate=false")
 # It cannot end before it is stopped, however slow the machine is at stopping it.
 ENDLESS = ("trainer.max_steps=100000", "val_every_steps=100000", "evaluate=false")
 
@@ -28,12 +28,10 @@ def logged(run: Path) -> int:
     return len(rows_of(run / "metrics.csv")) if (run / "metrics.csv").exists() else 0
 
 
-def stopped(
-    number: signal.Signals, *arguments: str, cwd: Path, forked: bool = True, to_all: bool = False
-) -> Ended:
+def stopped(number: signal.Signals, *arguments: str, cwd: Path, to_all: bool = False) -> Ended:
     """A run that is sent a signal when it has logged a few steps, and has not got its first checkpoint."""
     typed = latest(*arguments, "checkpoint_every_steps=50", "output=run")
-    running = Running("deblur_lab.train", *typed, cwd=cwd, forked=forked)
+    running = Running("deblur_lab.train", *typed, cwd=cwd, forked=True)
     running.wait_until(lambda: logged(cwd / "run") >= 3)
     running.send(number, to_all=to_all)
     return running.ended()
@@ -84,12 +82,12 @@ def test_sigterm_saves_the_step_and_tells_how_to_go_on(tmp_path, datasets):
     arguments = ["model=nafnet", *arguments_of_trained(datasets, *typed)]
     folder = tmp_path / "a folder"
     folder.mkdir()
-    ended = stopped(signal.SIGTERM, *arguments, cwd=folder, forked=False)
+    ended = stopped(signal.SIGTERM, *arguments, cwd=folder)
     assert ended.code == 143
     assert ended.stderr == ""
     assert ended.stdout.endswith("stopped by SIGTERM; go on with: python -m deblur_lab.train resume=run\n")
     reached = checkpoint_of(folder / "run")["global_step"]
-    assert 3 <= reached == logged(folder / "run") < 40
+    assert 3 <= reached == logged(folder / "run") < 24
 
     forked("deblur_lab.train", "resume=run", cwd=folder).succeeded()
     forked("deblur_lab.train", *arguments, "output=run", cwd=tmp_path).succeeded()
@@ -104,7 +102,7 @@ def test_resumed_with_another_share_a_device_it_goes_on_in_the_same_order_and_sa
     said = forked("deblur_lab.train", "resume=run", "data.micro_batch_size=2", cwd=tmp_path).succeeded()
     assert "x 2 x 1 accumulated" in said.stdout
     forked("deblur_lab.train", *arguments, "output=whole", cwd=tmp_path).succeeded()
-    assert checkpoint_of(tmp_path / "run")["global_step"] == 40
+    assert checkpoint_of(tmp_path / "run")["global_step"] == 24
     assert largest_difference(tmp_path / "run", tmp_path / "whole") < 2e-5
     steps, all_steps = (
         [row["step"] for row in rows_of(tmp_path / name / "metrics.csv")] for name in ("run", "whole")
