@@ -65,6 +65,7 @@ CONTENTS = (
             "experiments/m2aenet/README",
             "experiments/aibnet/README",
             "experiments/compare/README",
+            "experiments/compare/small/report",
             "docs/python",
         ),
     ),
