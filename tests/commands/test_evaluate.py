@@ -16,7 +16,7 @@ from deblur_lab.data.synthesize import Settings, synthesize
 from deblur_lab.images import read_rgb, write_png
 from deblur_lab.metrics import DEFINITIONS
 from deblur_lab.models import NAFNet
-from tests.commands.processes import forked, python_m
+from tests.commands.processes import forked
 from tests.commands.runs import results_of, rows_of
 
 
@@ -26,7 +26,7 @@ def checkpoint(trained):
 
 
 def test_scores_of_the_last_checkpoint_are_those_of_the_run(tmp_path, datasets, trained, checkpoint):
-    said = python_m(
+    said = forked(
         "deblur_lab.evaluate",
         checkpoint,
         "data=reloblur",
