@@ -267,13 +267,6 @@ def _number(value: float, digits: int, sign: str = "") -> str:
     return "-" if math.isnan(value) else f"{value:{sign}.{digits}f}"
 
 
-def duration(seconds: float) -> str:
-    """A time as one says it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def quieten() -> None:
     """Leave out what Lightning says on every run and nobody can act on here."""
     for message in (

@@ -11,11 +11,11 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deblur_lab.console import duration
 from deblur_lab.demo_tasks import Task
 from deblur_lab.errors import UserError
 from deblur_lab.images import PICTURE_SUFFIXES
 from deblur_lab.tried_photos import Tried, named
+from deblur_lab.writing import duration
 
 if TYPE_CHECKING:
     import gradio

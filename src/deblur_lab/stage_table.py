@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from deblur_lab.console import duration
-from deblur_lab.writing import replacing, write_json
+from deblur_lab.writing import duration, replacing, write_json
 
 Row = Mapping[str, Any]
 _TOOK = ("stage", "steps", "parameters", "trained_parameters", "peak_memory_bytes", "seconds")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from deblur_lab import experiments
 from deblur_lab.errors import ConfigurationError, DataError
-from deblur_lab.writing import write_json
+from deblur_lab.writing import duration, write_json
 
 SWEEP = "sweep.json"
 
@@ -162,7 +162,7 @@ class Plan:
                 *([dataset] if len(datasets) > 1 else []),
                 "" if job.exit_code is None else str(job.exit_code),
                 *(_number(means.get(name), 2 if name.endswith("_db") else 4) for name in names),
-                "" if job.seconds is None else _duration(job.seconds),
+                "" if job.seconds is None else duration(job.seconds),
                 str(job.folder),
             ]
             table.add_row(*map(Text, cells))
@@ -369,10 +369,3 @@ def _another_sweep(
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _duration(seconds: float) -> str:
-    # As `console.duration`, without the seconds that loading Lightning takes.
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -19,7 +19,7 @@ from deblur_lab.callbacks import Bars, PeakMemory, Record, Skipped, write_json
 from deblur_lab.checks import command_faults, require_device
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, plain, refuse
-from deblur_lab.console import duration, quieten, say
+from deblur_lab.console import quieten, say
 from deblur_lab.dashboard_values import training_values
 from deblur_lab.data import plan_batches
 from deblur_lab.errors import DivergedError, UserError
@@ -58,7 +58,7 @@ from deblur_lab.stage_folders import (
 from deblur_lab.stage_table import columns_of, print_rows, row_of, values_of, write_rows
 from deblur_lab.stages import STAGES, Stage, stages_of
 from deblur_lab.tasks import TrainingTask
-from deblur_lab.writing import writing
+from deblur_lab.writing import duration, writing
 
 
 def train(config: DictConfig) -> None:

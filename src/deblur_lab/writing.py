@@ -57,6 +57,13 @@ def amount(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def duration(seconds: float) -> str:
+    """A time as one says it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def unwritable(path: Path, error: OSError, needed_bytes: int | None = None) -> MachineError:
     """What is said of a file that the machine did not let us write.
 

@@ -7,7 +7,7 @@ published checkpoints, and start as their authors' code starts them.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any, Literal, cast
 
@@ -312,7 +312,20 @@ class FFTformer(Peer):
         cast(nn.Module, self.reduce_chan_level2).requires_grad_(False)
 
 
-class KBNetL(Peer):
+class _KBNet(Peer):
+    """What both KBNets share: they compute in float32, which their hand-written gradients are for."""
+
+    def run(self, padded: Tensor) -> Tensor:
+        """`Peer.run`, in float32."""
+        if padded.device.type == "meta":  # which has no precisions to mix
+            restored: Tensor = super().run(padded)
+            return restored
+        with torch.autocast(padded.device.type, enabled=False):
+            restored = super().run(padded.float())
+        return restored
+
+
+class KBNetL(_KBNet):
     """KBNet-l: Restormer's shape, with kernels that are mixed pixel by pixel (Zhang et al. 2023; section 3).
 
     With the sizes below it has 29,568,100 parameters. Its authors trained it for deraining, defocus
@@ -352,12 +365,8 @@ class KBNetL(Peer):
             bias=bias,
         )
 
-    def run(self, padded: Tensor) -> Tensor:
-        """`Peer.run`, in float32."""
-        return _in_full_precision(super().run, padded)
 
-
-class KBNetS(Peer):
+class KBNetS(_KBNet):
     """KBNet-s: NAFNet's shape, with kernels that are mixed pixel by pixel (Zhang et al. 2023; section 3).
 
     With the sizes below it has 141,966,659 parameters. Its authors trained it for denoising.
@@ -403,10 +412,6 @@ class KBNetS(Peer):
         )
         self.multiple = 2 ** len(encoder_blocks)
 
-    def run(self, padded: Tensor) -> Tensor:
-        """`Peer.run`, in float32."""
-        return _in_full_precision(super().run, padded)
-
 
 def _check_heads(channels: Sequence[int], heads: Sequence[int]) -> None:
     """Refuse heads that do not share the channels of their scale evenly."""
@@ -433,13 +438,6 @@ def _check_kernels(channels: Sequence[int], expansion: float, most: int, even: i
                 f"width={channels[0]}, expansion={expansion:g}: the kernels of {here} channels cannot be "
                 f"grouped; a width of {most} can, with an expansion of 2"
             )
-
-
-def _in_full_precision(run: Callable[[Tensor], Tensor], padded: Tensor) -> Tensor:
-    if padded.device.type == "meta":  # which has no precisions to mix
-        return run(padded)
-    with torch.autocast(padded.device.type, enabled=False):
-        return run(padded.float())
 
 
 def _tell_licence(name: str) -> None:

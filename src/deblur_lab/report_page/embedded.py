@@ -5,6 +5,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -111,9 +112,16 @@ def digest_of(path: Path) -> str:
         DataError: it cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        known = path.stat()
+        return _digest(path, known.st_size, known.st_mtime_ns)
     except OSError as error:
         raise DataError(f"{path} cannot be read as a picture ({error}): remove it") from error
+
+
+@cache
+def _digest(path: Path, size: int, changed_ns: int) -> str:
+    """Read once for as long as a file stays as it is: pictures of all runs are asked for several times."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def opened(path: Path) -> Image.Image:

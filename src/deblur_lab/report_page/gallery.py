@@ -188,7 +188,6 @@ def shots_of(subject: Subject, count: int) -> list[Shot]:
         DataError: an exhibit is damaged.
     """
     found: dict[tuple[str, str], Shot] = {}
-    digests: dict[Path, str] = {}
     for model in subject.models:
         for run, result in model.members:
             for exhibit in run.exhibits:
@@ -196,10 +195,8 @@ def shots_of(subject: Subject, count: int) -> list[Shot]:
                     *exhibit.files
                 }:
                     continue
-                path = exhibit.files["blurry"]
                 # Images of one name are of different scenes where each seed has its own.
-                digests[path] = digest_of(path)
-                key = (exhibit.name, digests[path])
+                key = (exhibit.name, digest_of(exhibit.files["blurry"]))
                 anchor = f"{subject.anchor}-image-{len(found) + 1}"
                 found.setdefault(key, Shot(exhibit.name, anchor)).restored.append((model, run, exhibit))
     worst = _worst_names(subject)
