@@ -312,7 +312,7 @@ class FFTformer(Peer):
         cast(nn.Module, self.reduce_chan_level2).requires_grad_(False)
 
 
-class _KBNet(Peer):
+class KBNet(Peer):
     """What both KBNets share: they compute in float32, which their hand-written gradients are for."""
 
     def run(self, padded: Tensor) -> Tensor:
@@ -325,7 +325,7 @@ class _KBNet(Peer):
         return restored
 
 
-class KBNetL(_KBNet):
+class KBNetL(KBNet):
     """KBNet-l: Restormer's shape, with kernels that are mixed pixel by pixel (Zhang et al. 2023; section 3).
 
     With the sizes below it has 29,568,100 parameters. Its authors trained it for deraining, defocus
@@ -366,7 +366,7 @@ class KBNetL(_KBNet):
         )
 
 
-class KBNetS(_KBNet):
+class KBNetS(KBNet):
     """KBNet-s: NAFNet's shape, with kernels that are mixed pixel by pixel (Zhang et al. 2023; section 3).
 
     With the sizes below it has 141,966,659 parameters. Its authors trained it for denoising.
