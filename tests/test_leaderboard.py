@@ -13,15 +13,10 @@ from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import ImageScores, find_runs
 from deblur_lab.leaderboard import Leaderboard, leaderboards, tables_across
 from deblur_lab.model_differences import BLURRY
+from deblur_lab.model_tables import comparison_table, difference_table, leaderboard_table, narrowed
 from deblur_lab.report_page import page
 from deblur_lab.report_page.subjects import subjects_of
-from deblur_lab.report_tables import (
-    comparison_table,
-    difference_table,
-    leaderboard_table,
-    narrowed,
-    origin,
-)
+from deblur_lab.report_tables import origin
 from deblur_lab.reporting import markdown
 from deblur_lab.scored_results import model_of, repeated_run
 from tests.written_runs import result, write_evaluation, write_run

@@ -14,11 +14,12 @@ from deblur_lab.exhibits import write_exhibit
 from deblur_lab.finished_runs import find_runs
 from deblur_lab.images import write_png
 from deblur_lab.leaderboard import tables_across
+from deblur_lab.model_tables import difference_table, leaderboard_table
 from deblur_lab.report_page import LARGEST_BYTES, embedded, page
 from deblur_lab.report_page.diagrams import short_names
 from deblur_lab.report_page.markup import numbers_first
 from deblur_lab.report_page.subjects import Model
-from deblur_lab.report_tables import Table, difference_table, leaderboard_table
+from deblur_lab.report_tables import Table
 from tests.compared_runs import NAMES, write_compared
 
 

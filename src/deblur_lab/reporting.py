@@ -14,17 +14,21 @@ from deblur_lab.finished_runs import Run, dataset_of, find_runs
 from deblur_lab.leaderboard import Leaderboard, tables_across
 from deblur_lab.logs import built_dashboards, dashboards, recorded
 from deblur_lab.model_differences import WHAT_IT_MEANS, ModelDifference
+from deblur_lab.model_tables import (
+    comparison_table,
+    difference_table,
+    leaderboard_table,
+    narrowed,
+    overview_table,
+)
+from deblur_lab.overview import Overview, overviews
 from deblur_lab.provenance import provenance
 from deblur_lab.report_dashboard import DashboardTable, picture_tables, show, tables_of
 from deblur_lab.report_page import page
 from deblur_lab.report_page.subjects import subjects_of
 from deblur_lab.report_tables import (
     Table,
-    comparison_table,
-    difference_table,
     finding_tables,
-    leaderboard_table,
-    narrowed,
     origin,
     protocol_lines,
     published_table,
@@ -57,13 +61,14 @@ def report(config: DictConfig) -> None:
     for run in runs:
         _require_whole(run)
     boards, comparisons = tables_across(runs)
+    over = overviews(runs, boards)
     folder = folder_for(settings["output"] or str(root), "")
     config.output = str(folder)  # where loggers write, too
     loggers = built_dashboards(plain(config)["logger"], (), "a report")
     told = dashboards(loggers)
     texts = {
-        "report.md": markdown(runs, comparisons, boards),
-        "report.html": page(runs, comparisons, settings["pictures"], boards),
+        "report.md": markdown(runs, comparisons, boards, over),
+        "report.html": page(runs, comparisons, settings["pictures"], boards, over),
     }
     tables, left_out = _for_dashboards(runs, boards, comparisons, settings["pictures"]) if told else ([], [])
     about = {**settings, "names": [run.name for run in runs], "provenance": provenance("cpu")} if told else {}
@@ -111,14 +116,27 @@ def _require_whole(run: Run) -> None:
 
 
 def markdown(
-    runs: Sequence[Run], comparisons: Sequence[Comparison], boards: Sequence[Leaderboard] = ()
+    runs: Sequence[Run],
+    comparisons: Sequence[Comparison],
+    boards: Sequence[Leaderboard] = (),
+    over: Sequence[Overview] = (),
 ) -> str:
     """The tables as Markdown, those across runs first: models side by side, then settings of one.
+
+    Args:
+        runs: each is told of with each dataset that it was scored on.
+        comparisons: tables of ways of setting one model.
+        boards: tables of models, a dataset each.
+        over: tables of models over several datasets.
 
     Raises:
         DataError: the scores of a run's images cannot be read.
     """
     lines = ["# Models", ""] if boards else []
+    for overview in over:
+        table = overview_table(overview)
+        lines += [f"## {table.title}", "", *table_lines(table), ""]
+        lines += [line for note in overview.notes for line in (note, "")]
     for board in boards:
         table = leaderboard_table(board)
         lines += [f"## {table.title}", "", *table_lines(table), ""]

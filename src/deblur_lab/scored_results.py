@@ -48,14 +48,20 @@ def _last_stage(run: Run) -> str:
 
 
 def repeated_run(evaluation: Run, trained: Iterable[Run]) -> str:
-    """The name of the run whose net an evaluation scores again, from its last stage; empty if none of these.
+    """The name of the run whose net an evaluation scores again, as `scored_run`; empty if none of these."""
+    run = scored_run(evaluation, trained)
+    return "" if run is None else run.name
+
+
+def scored_run(evaluation: Run, trained: Iterable[Run]) -> Run | None:
+    """The run whose net an evaluation scores, from its last stage; None if none of these.
 
     A checkpoint's path is as it was typed, so it may lead from another folder, or to a machine of which the
     runs were copied: one that leads nowhere is known by the names of its folders and the training sets.
     """
     told = evaluation.scores.get("checkpoint")
     if not told:
-        return ""
+        return None
     folder, stage = Path(str(told)).absolute().parent.parent, ""
     if folder.parent.name == STAGES:  # their folders are numbered
         folder, stage = folder.parent.parent, folder.name.partition("-")[2]
@@ -69,8 +75,8 @@ def repeated_run(evaluation: Run, trained: Iterable[Run]) -> str:
             alike = folder.parts[-told_by:] == own.parts[-told_by:]
             same = alike and evaluation.trained_on in ((), run.trained_on)
         if same and stage in ("", _last_stage(run)):
-            return run.name
-    return ""
+            return run
+    return None
 
 
 def steps_of(run: Run) -> int | None:

@@ -13,6 +13,8 @@ from deblur_lab.comparison import Comparison
 from deblur_lab.finished_runs import Run, dataset_of
 from deblur_lab.leaderboard import Leaderboard
 from deblur_lab.model_differences import WHAT_IT_MEANS
+from deblur_lab.model_tables import comparison_table, difference_table, leaderboard_table, overview_table
+from deblur_lab.overview import Overview
 from deblur_lab.report_page.diagrams import (
     cost_against_quality,
     curves,
@@ -25,10 +27,7 @@ from deblur_lab.report_page.gallery import Gallery
 from deblur_lab.report_page.markup import escaped, notes, table_markup, unfolding
 from deblur_lab.report_page.subjects import Subject, subjects_of
 from deblur_lab.report_tables import (
-    comparison_table,
-    difference_table,
     finding_tables,
-    leaderboard_table,
     origin,
     protocol_lines,
     published_table,
@@ -54,6 +53,7 @@ def page(
     comparisons: Sequence[Comparison],
     pictures: int,
     boards: Sequence[Leaderboard] = (),
+    over: Sequence[Overview] = (),
 ) -> str:
     """The whole page.
 
@@ -61,7 +61,8 @@ def page(
         runs: each is told of with each dataset that it was scored on.
         comparisons: tables of ways of setting one model.
         pictures: how many images of a run are shown, beside its worst ones.
-        boards: tables of models side by side, which come first.
+        boards: tables of models side by side.
+        over: tables of models over several datasets, which come first.
 
     Raises:
         DataError: a picture, or the scores of a run's images, cannot be read.
@@ -70,10 +71,16 @@ def page(
     texts = [_texts(subject) for subject in subjects]
     details = _configurations(runs)
     heads = _runs(runs)
-    small = sum(map(_size, [*(part for text in texts for part in text.values()), *heads, *details.values()]))
+    over_titles = {f"datasets-{at}": f"Models on {one.title}" for at, one in enumerate(over, 1)}
+    body = [
+        _section(anchor, title, {"": _overview(one)})
+        for (anchor, title), one in zip(over_titles.items(), over, strict=True)
+    ]
+    parts = (part for text in texts for part in text.values())
+    small = sum(map(_size, [*body, *parts, *heads, *details.values()]))
     budget = Budget(LARGEST_BYTES - _MARGIN_BYTES - small - _size(_asset("page.css") + _asset("page.js")))
     gallery = Gallery(subjects, pictures, budget)
-    body = [_section(subject, text, gallery) for subject, text in zip(subjects, texts, strict=True)]
+    body += [_subject(subject, text, gallery) for subject, text in zip(subjects, texts, strict=True)]
     sheets = Budget(
         min(_SHEETS_BYTES, budget.left_bytes), widest_px=_SHEET_PX, quality=_SHEET_QUALITY, prefix="sheet"
     )
@@ -86,8 +93,8 @@ def page(
             shown += _sheets(run, sheets, first=run.folder in firsts)
         body.append(f"<article>{head}{shown}{details[run.folder]}</article>")
     body.append("</section>")
-    links = [(subject.anchor, subject.title) for subject in subjects] + [("each-run", "Each run")]
-    listed = "".join(f'<li><a href="#{anchor}">{escaped(title)}</a></li>' for anchor, title in links)
+    links = {**over_titles, **{one.anchor: one.title for one in subjects}, "each-run": "Each run"}
+    listed = "".join(f'<li><a href="#{anchor}">{escaped(title)}</a></li>' for anchor, title in links.items())
     filled = {
         "@STYLE@": _asset("page.css"),
         "@SCRIPT@": _asset("page.js"),
@@ -126,6 +133,10 @@ def _texts(subject: Subject) -> dict[str, str]:
     return parts
 
 
+def _overview(overview: Overview) -> str:
+    return f"{table_markup(overview_table(overview), sorts=True)}{notes(overview.notes)}"
+
+
 def _board(board: Leaderboard) -> str:
     return f"{table_markup(leaderboard_table(board), sorts=True)}{notes(board.notes)}"
 
@@ -151,7 +162,7 @@ def _differences(table: Leaderboard | Comparison) -> str:
     return f"{chart}{table_markup(found, sorts=True)}{meant}"
 
 
-def _section(subject: Subject, texts: Mapping[str, str], gallery: Gallery) -> str:
+def _subject(subject: Subject, texts: Mapping[str, str], gallery: Gallery) -> str:
     """A part of the page: table, pictures, diagrams; what a reader asks for first comes first."""
     order = {
         "": texts[""],
@@ -161,12 +172,17 @@ def _section(subject: Subject, texts: Mapping[str, str], gallery: Gallery) -> st
         "Worst cases": gallery.worst(subject),
         **{name: texts[name] for name in ("Scores of single images", "Training", "Thresholds of the mask")},
     }
+    return _section(subject.anchor, subject.title, order)
+
+
+def _section(anchor: str, title: str, parts: Mapping[str, str]) -> str:
+    """A part of the page, of parts by their headings; empty ones are left out."""
     inside = "".join(
         f"{f'<h3>{escaped(heading)}</h3>' if heading else ''}{text}"
-        for heading, text in order.items()
+        for heading, text in parts.items()
         if text
     )
-    return f'<section id="{subject.anchor}"><h2>{escaped(subject.title)}</h2>{inside}</section>'
+    return f'<section id="{anchor}"><h2>{escaped(title)}</h2>{inside}</section>'
 
 
 def _runs(runs: Sequence[Run]) -> list[str]:
