@@ -11,10 +11,10 @@ from omegaconf import OmegaConf
 from deblur_lab.comparison import compare
 from deblur_lab.errors import DataError
 from deblur_lab.finished_runs import Run, find_runs
+from deblur_lab.model_tables import comparison_table
 from deblur_lab.report_measures import MEASURES, Spread, spread
 from deblur_lab.report_page import page
 from deblur_lab.report_tables import (
-    comparison_table,
     finding_tables,
     protocol_lines,
     published_table,

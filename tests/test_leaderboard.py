@@ -304,6 +304,40 @@ def test_a_run_that_is_scored_again_is_no_other_model(tmp_path, typed):
     assert [entry.repeats for entry in board.entries] == ["", ""]
 
 
+def test_evaluations_of_runs_on_other_data_are_seeds_of_their_models(tmp_path):
+    told = {"trained_on": ["GoPro"], "seed": 0, "commit": "def", "cost": {**COST, "net": "AIBNet"}}
+    for name, gain in (("NAFNet", 1.0), ("AIBNet", 2.0)):
+        model = net(name, **({"sub_decoders": 2} if name == "AIBNet" else {}))
+        for seed in (0, 1):
+            train(tmp_path / name / str(seed), model, gain, seed, max_steps=70)
+            checkpoint = str(tmp_path / name / str(seed) / "checkpoints" / "last.ckpt")
+            folder = tmp_path / f"e-{name}-{seed}"
+            write_evaluation(folder, result(20 + gain + seed, dataset="hide"), **told, checkpoint=checkpoint)
+            rows = [f"hide,{image},{30 - gain},{10 + at}" for at, image in enumerate(NAMES)]
+            lines = ["dataset,name,psnr_db,blurry_psnr_db", *rows]
+            (folder / "scores.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    boards, _ = tables_across(find_runs(tmp_path))
+    assert [board.dataset for board in boards] == [
+        "synthetic",
+        "hide",
+    ]  # what they were tested on is first
+    first, second = boards[1].entries
+    # AIBNet's size is known of the training alone, as is the seed.
+    assert [(entry.model, entry.seeds) for entry in (first, second)] == [
+        ("AIBNet-B", ("0", "1")),
+        ("NAFNet", ("0", "1")),
+    ]
+    assert (first.cells["psnr_db"].mean, first.cells["psnr_db"].count) == (22.5, 2)
+    assert any("commits those of the evaluations" in note for note in boards[1].notes)
+    assert not any("commits those of the evaluations" in note for note in boards[0].notes)
+    assert "70 steps" in boards[1].notes[0]
+    # The images are the evaluations'.
+    pair = boards[1].differences[0]
+    assert (pair.first, pair.second) == ("AIBNet-B", "NAFNet")
+    assert pair.scores["psnr_db"].mean == pytest.approx(-1)
+    assert pair.scores["psnr_db"].seeds == (2, 2)
+
+
 def test_a_stage_that_is_not_the_last_is_another_model(tmp_path):
     write_run(tmp_path / "a", 0, net("AIBNet", sub_decoders=2), result(20.0))
     path = tmp_path / "a" / "config.yaml"

@@ -61,7 +61,7 @@ def test_a_run_and_the_evaluations_of_its_checkpoint_are_one_row(two_models):
     seeds = [(row.entry.model, row.entry.seeds) for row in ours]
     assert seeds == [("UFPNet", ("0",)), ("NAFNet", ("0", "1"))]
     table = overview_table(overview)
-    assert list(table.heading) == [
+    assert list(table.full_heading) == [
         *("model", "trained on", "protocol", "seeds"),
         *("gopro PSNR (dB)", "gopro SSIM", "hide PSNR (dB)", "hide SSIM"),
         *("parameters (M)", "multiply-adds (G) at 1280x720", "source"),
@@ -93,7 +93,8 @@ def test_best_and_second_are_found_dataset_by_dataset(tmp_path):
     assert [overview.place(row, 0, "psnr_db") for row in overview.rows] == [1, 2, None]
     assert [overview.place(row, 1, "psnr_db") for row in overview.rows] == [None, 1, 2]
     table = overview_table(overview)
-    shown = {(at - 1, table.heading[column]) for at, column in table.bold if "PSNR" in table.heading[column]}
+    headings = table.full_heading
+    shown = {(at - 1, headings[column]) for at, column in table.bold if "PSNR" in headings[column]}
     assert shown == {(0, "synthetic (made up) PSNR (dB)"), (1, "own (made up) PSNR (dB)")}
     assert any("made up" in note for note in overview.notes)
 
@@ -172,5 +173,9 @@ def test_the_report_begins_with_it(two_models):
     assert first == "## 2 datasets: gopro, hide"
     assert "| 33.100 ± 0.141 | **0.9000 ± 0.0000** | **31.200 ± 0.283** |" in text
     shown = page(runs, comparisons, 0, boards, over)
+    groups = (
+        '<th scope="colgroup" class=group colspan=2>gopro</th><th scope="colgroup" class=group colspan=2>hide'
+    )
+    assert f"<thead><tr><td colspan=1></td>{groups}</th><td colspan=6></td></tr>" in shown
     assert '<li><a href="#datasets-1">Models on 2 datasets: gopro, hide</a></li>' in shown
     assert shown.index('<section id="datasets-1">') < shown.index('<section id="models-1">')

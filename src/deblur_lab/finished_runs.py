@@ -71,6 +71,7 @@ class Run:
         configuration: the text of its ``config.yaml``; empty for an evaluation.
         settings: the values in it by dotted key, references as they stand; none for an evaluation.
         stages: what each stage took and reached, where it was trained in stages.
+        training: of an evaluation that stands for the training whose net it scored, the folder of that.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Run:
     configuration: str
     settings: Mapping[str, Any]
     stages: Sequence[Mapping[str, Any]] = ()
+    training: Path | None = None
 
     @property
     def name(self) -> str:

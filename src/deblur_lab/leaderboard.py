@@ -5,6 +5,7 @@ published of the same dataset stands with them, held against them only where it 
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,11 +23,13 @@ from deblur_lab.scored_results import (
     Scored,
     by_pictures,
     images_of,
+    in_place_of,
     is_partial,
     mixed,
     model_of,
     repeated_run,
     scored_by,
+    scored_run,
     seed_of,
     training_sets,
 )
@@ -41,6 +44,11 @@ _PRINTED = ("psnr_db", "ssim", "weighted_psnr_db", "weighted_ssim")
 # Of more settings than these, a row names its experiment instead.
 _SETTINGS = 3
 _OWN_SCENES = re.compile(r"data\.sources\[\d+\]\.seed")
+EVALUATED = (
+    "Evaluations of what runs left stand for the runs: seeds, settings and steps are those of the trainings, "
+    "precision, hardware and commits those of the evaluations."
+)
+"""What stands beside a table in which such are."""
 REFERENCE = "NAFNet"
 """The model that others are held against, where it is among them."""
 
@@ -195,8 +203,18 @@ def leaderboards(runs: Sequence[Run]) -> list[Leaderboard]:
             part = images_of(result) if is_partial(result) else ""
             key = (dataset_of(result), result["split"], result["protocol"]["name"], part)
             alike.setdefault(key, []).append((run, result))
-    boards = [_leaderboard(group) for same in alike.values() for group in _groups(same)]
+    trained = [run for run in runs if not run.evaluated]
+    boards = [
+        _leaderboard(_for_trainings(group, trained)) for same in alike.values() for group in _groups(same)
+    ]
+    # What models were tested on when they were trained comes before what they were evaluated on later.
+    boards.sort(key=lambda board: not any(map(_tested, board.entries)))
     return [board for board in boards if len(board.models) + len(board.published) > 1]
+
+
+def _tested(entry: Entry) -> bool:
+    """Whether an entry is of a test that ended a training."""
+    return any(not run.evaluated and run.training is None for run, _ in entry.members)
 
 
 def _groups(scored: Sequence[Scored]) -> list[list[Scored]]:
@@ -207,6 +225,20 @@ def _groups(scored: Sequence[Scored]) -> list[list[Scored]]:
         groups.setdefault(rules[0] if rules else number, []).extend(group)
     order = {id(run): at for at, (run, _) in enumerate(scored)}
     return [sorted(group, key=lambda one: order[id(one[0])]) for group in groups.values()]
+
+
+def _for_trainings(group: Sequence[Scored], trained: Sequence[Run]) -> list[Scored]:
+    """Results of the same pictures, evaluations of runs in the place of these, as seeds of their models.
+
+    Where a run has a result of its own, or several evaluations score its net, those stay what they are.
+    """
+    own = {run.folder for run, _ in group}
+    nets = [scored_run(run, trained) if run.evaluated else None for run, _ in group]
+    times = Counter(net.folder for net in nets if net is not None)
+    return [
+        (run if net is None or net.folder in own or times[net.folder] > 1 else in_place_of(net, run), result)
+        for (run, result), net in zip(group, nets, strict=True)
+    ]
 
 
 def _rule_of_scenes(run: Run) -> tuple[tuple[str, str], ...]:
@@ -244,6 +276,8 @@ def _leaderboard(members: Sequence[Scored]) -> Leaderboard:
     ]
     entries = _told_apart(sorted(entries, key=lambda entry: _order(entry, columns)))
     notes = [origin_of(trained, evaluated), *_trained_for(entries)]
+    if any(run.training is not None for run in runs):
+        notes.append(EVALUATED)
     published: list[Entry] = []
     if made_up or partial or first.get("names_like") is not None:
         known = PUBLISHED.get(first["dataset"])

@@ -120,11 +120,12 @@ def overview_table(overview: Overview) -> Table:
         blurry = (together(board.protocol for board in boards if any(board.blurry.values())), told)
     return _of_models(
         overview.title,
-        [f"{name} {measure_of(column).title}" for _, name, column in columns],
+        [measure_of(column).title for _, _, column in columns],
         rows,
         [[overview.place(row, number, column) for number, _, column in columns] for row in overview.rows],
         blurry,
         sources=any(row.entry.published is not None for row in overview.rows),
+        groups=[name for _, name, _ in columns],
     )
 
 
@@ -136,6 +137,7 @@ def _of_models(
     blurry: tuple[str, Sequence[str]] | None,
     *,
     sources: bool,
+    groups: Sequence[str] = (),
 ) -> Table:
     """A table whose rows are models.
 
@@ -146,6 +148,7 @@ def _of_models(
         places: of these cells, 1 for the best.
         blurry: the protocol of the blurry input and its cells; None without it.
         sources: whether a column says whose each row is.
+        groups: what stands above each column of scores; empty if nothing does.
     """
     entries = [entry for entry, _ in rows]
     details = any(entry.details for entry in entries)
@@ -194,6 +197,7 @@ def _of_models(
         _at(placed, 1),
         len(behind),
         _at(placed, 2),
+        [*("" for _ in heading), *groups, *("" for _ in (*costs, *behind))] if groups else (),
     )
 
 

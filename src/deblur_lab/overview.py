@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deblur_lab.finished_runs import Run, dataset_of
-from deblur_lab.leaderboard import Entry, Leaderboard
+from deblur_lab.leaderboard import EVALUATED, Entry, Leaderboard
 from deblur_lab.model_differences import SCORES
 from deblur_lab.report_measures import measure_of, over_seeds, places
 from deblur_lab.scored_results import Scored, model_of, scored_by, scored_run, seed_of
@@ -18,7 +18,6 @@ _BELOW = (
     "Models that were scored on several datasets. Each dataset has a table of its own below, with all that "
     "was scored on it and printed of it, with steps, hardware and commits, and with differences by image."
 )
-_EVALUATED = "Evaluations of what a run left stand in the row of the run."
 _AGAIN = (
     "Of several evaluations of one net on a dataset that whose folder comes first stands here, not the best."
 )
@@ -114,7 +113,7 @@ def _overview(boards: Sequence[Leaderboard], runs: Sequence[Run]) -> list[Overvi
     ours.sort(key=lambda row: _order(row, first))
     rows = [*ours, *_printed(boards)]
     said = {
-        _EVALUATED: gathered.evaluated,
+        EVALUATED: gathered.evaluated,
         _AGAIN: gathered.again,
         _UNRANKED: not all(row.entry.ranked for row in rows),
         _MADE_UP: boards[0].made_up,
@@ -156,12 +155,12 @@ class _Gathered:
             members = [(entry, run, result) for entry in board.models for run, result in entry.members]
             for entry, run, result in sorted(members, key=lambda member: order[member[1].folder]):
                 own = scored_run(run, trained) if run.evaluated else run
-                net: Hashable = _told(run) if own is None else own.folder
+                net: Hashable = _told(run) if own is None else _net(own)
                 if (number, net) in seen:
                     self.again = True
                     continue
                 seen.add((number, net))
-                self.evaluated |= own is not None and own is not run
+                self.evaluated |= own is not None and (own is not run or own.training is not None)
                 row, named = rows.get(net, (net, _named(entry, own, run)))
                 self.entries.setdefault(row, named)
                 there = self.found.setdefault(row, {}).setdefault(number, [])
@@ -174,14 +173,20 @@ class _Gathered:
 
 
 def _rows_of_runs(boards: Sequence[Leaderboard]) -> dict[Hashable, tuple[Hashable, Entry]]:
-    """The row that each trained run stands in, by its folder: that of the first leaderboard which has it."""
+    """The row that each trained run stands in, by its folder: where it was tested, or else evaluated."""
     rows: dict[Hashable, tuple[Hashable, Entry]] = {}
-    for number, board in enumerate(boards):
-        for at, entry in enumerate(board.models):
-            for run, _ in entry.members:
-                if not run.evaluated:
-                    rows.setdefault(run.folder, ((number, at), entry))
+    for tested in (True, False):
+        for number, board in enumerate(boards):
+            for at, entry in enumerate(board.models):
+                for run, _ in entry.members:
+                    if not run.evaluated and (run.training is None) == tested:
+                        rows.setdefault(_net(run), ((number, at), entry))
     return rows
+
+
+def _net(run: Run) -> Path:
+    """The folder of the training that a net is of."""
+    return run.training or run.folder
 
 
 def _told(evaluation: Run) -> Hashable:

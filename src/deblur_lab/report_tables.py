@@ -41,6 +41,7 @@ class Table:
         title: what stands above; may be empty.
         bold: (row, column) of the cells that stand out: the best.
         underlined: (row, column) of the second.
+        groups: what stands above each column, the same above those of one group; empty without groups.
     """
 
     heading: Sequence[str]
@@ -50,6 +51,15 @@ class Table:
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     words_behind: int = 0
     underlined: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    groups: Sequence[str] = ()
+
+    @property
+    def full_heading(self) -> Sequence[str]:
+        """That of the columns, each with its group, where there is one line for both."""
+        if not self.groups:
+            return self.heading
+        pairs = zip(self.groups, self.heading, strict=True)
+        return [f"{group} {title}".strip() for group, title in pairs]
 
     def is_word(self, column: int) -> bool:
         """Whether a column holds words."""

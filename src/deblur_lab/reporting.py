@@ -189,7 +189,7 @@ def table_lines(table: Table) -> list[str]:
         [_marked(table, at, column, cell) for column, cell in enumerate(row)]
         for at, row in enumerate(table.rows)
     ]
-    return [_line(row) for row in (table.heading, rules, *rows)]
+    return [_line(row) for row in (table.full_heading, rules, *rows)]
 
 
 def _marked(table: Table, at: int, column: int, cell: str) -> str:

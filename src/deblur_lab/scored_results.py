@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,19 @@ def scored_run(evaluation: Run, trained: Iterable[Run]) -> Run | None:
         if same and stage in ("", _last_stage(run)):
             return run
     return None
+
+
+def in_place_of(training: Run, evaluation: Run) -> Run:
+    """A training as if an evaluation of its net were its own test: its settings and seed, those scores."""
+    of_training = ("seed", "experiment", "max_steps", "budget", "trained_on")
+    known = {key: training.scores[key] for key in of_training if key in training.scores}
+    return replace(
+        evaluation,
+        scores={**evaluation.scores, **known},
+        settings=training.settings,
+        configuration=training.configuration,
+        training=training.folder,
+    )
 
 
 def steps_of(run: Run) -> int | None:

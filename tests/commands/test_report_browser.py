@@ -4,9 +4,11 @@ import pytest
 
 from deblur_lab.finished_runs import find_runs
 from deblur_lab.leaderboard import tables_across
+from deblur_lab.overview import overviews
 from deblur_lab.report_page import page as page_of
 from tests.browser import opened, started_browser
 from tests.compared_runs import LEGENDS, NAMES, write_compared
+from tests.written_runs import result, write_evaluation, write_run
 
 PHONE = {"width": 390, "height": 844}
 
@@ -48,6 +50,33 @@ def test_tables_are_sorted_by_their_headings(browser, report):
         other.get_by_role("button").click()
         assert (other.get_attribute("aria-sort"), heading.get_attribute("aria-sort")) == ("ascending", "none")
         assert models() == ["blurry input", "M2AENet", "NAFNet"]
+
+
+def test_columns_in_groups_are_sorted_one_by_one(browser, tmp_path):
+    """Each dataset's group stands over its own columns."""
+    for name, net, first, second in (("a", "NAFNet", 21.0, 31.0), ("b", "M2AENet", 22.0, 30.0)):
+        settings = {"net": {"_target_": f"deblur_lab.models.{net}"}}
+        write_run(tmp_path / name, 0, settings, result(first, dataset="one", made_up=True))
+        checkpoint = str(tmp_path / name / "checkpoints" / "last.ckpt")
+        other = result(second, dataset="two", made_up=True)
+        write_evaluation(tmp_path / f"e{name}", other, checkpoint=checkpoint, trained_on=["GoPro"])
+    runs = find_runs(tmp_path)
+    boards, comparisons = tables_across(runs)
+    path = tmp_path / "report.html"
+    path.write_text(page_of(runs, comparisons, 0, boards, overviews(runs, boards)), encoding="utf-8")
+    with opened(browser, path.as_uri()) as page:
+        table = page.locator("#datasets-1 table")
+        groups, psnr = table.locator("th.group"), table.locator("thead th", has_text="PSNR")
+        assert groups.all_inner_texts() == ["one (made up)", "two (made up)"]
+        for at in range(2):
+            above, below = groups.nth(at).bounding_box(), psnr.nth(at).bounding_box()
+            assert above["x"] == pytest.approx(below["x"], abs=1)
+        assert groups.locator("button").count() == 0
+        found = []
+        for at in range(2):
+            psnr.nth(at).get_by_role("button").click()
+            found.append(table.locator("tbody tr th:first-child").all_inner_texts())
+        assert found == [["blurry input", "M2AENet", "NAFNet"], ["blurry input", "NAFNet", "M2AENet"]]
 
 
 def test_the_slider_follows_mouse_and_keyboard(browser, report):

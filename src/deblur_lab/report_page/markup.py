@@ -1,6 +1,7 @@
 """Tables and notes as HTML."""
 
 import html
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -54,6 +55,7 @@ def numbers_first(table: Table) -> Table:
         still(table.bold),
         len(table.heading) - words - sum(not table.is_word(at) for at in range(len(table.heading))),
         still(table.underlined),
+        [table.groups[at] for at in order] if table.groups else (),
     )
 
 
@@ -106,6 +108,18 @@ def table_markup(table: Table, kind: str = "", *, sorts: bool = False) -> str:
     label = escaped(table.title or table.heading[0])
     return (
         f'<div class=wide tabindex=0 role=region aria-label="{label}">'
-        f"<table{css}><thead>{row(-1, table.heading)}</thead>"
+        f"<table{css}><thead>{_groups(table)}{row(-1, table.heading)}</thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _groups(table: Table) -> str:
+    """A row above the headings, where columns stand in groups."""
+    if not table.groups:
+        return ""
+    cells = []
+    for name, columns in itertools.groupby(table.groups):
+        count = len(list(columns))
+        kind = 'th scope="colgroup" class=group' if name else "td"
+        cells.append(f"<{kind} colspan={count}>{escaped(name)}</{kind[:2]}>")
+    return f"<tr>{''.join(cells)}</tr>"

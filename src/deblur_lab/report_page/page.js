@@ -31,7 +31,7 @@
     return found ? parseFloat(found[0].replace("−", "-").replaceAll(",", "")) : NaN;
   };
   for (const table of all("table.sorts")) {
-    const headings = all("thead th", table), body = one("tbody", table), first = [...body.rows];
+    const headings = all("thead tr:last-child th", table), body = one("tbody", table), first = [...body.rows];
     headings.forEach((heading, column) => {
       const button = document.createElement("button");
       button.type = "button";
