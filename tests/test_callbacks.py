@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from deblur_lab.callbacks import Bars
-from deblur_lab.logs import MetricsFile
+from deblur_lab.metrics_file import MetricsFile
 from deblur_lab.saving import LastCheckpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*exists and is not empty.*")

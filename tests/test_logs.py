@@ -7,7 +7,8 @@ import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from deblur_lab.errors import DataError, MachineError
-from deblur_lab.logs import MetricsFile, dashboards, recorded
+from deblur_lab.logs import dashboards, recorded
+from deblur_lab.metrics_file import MetricsFile
 
 
 def rows_of(path):

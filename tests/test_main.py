@@ -1,5 +1,6 @@
 """``python -m deblur_lab`` says which commands there are."""
 
+import subprocess
 import sys
 from importlib import import_module
 
@@ -29,6 +30,15 @@ def test_every_command_is_listed(call):
     composed = {path.stem for path in (configuration_root() / "conf").glob("[!_]*.yaml")}
     assert set(COMMANDS) == composed | {"data.synthesize"}
     assert all(callable(import_module(f"deblur_lab.{name}").main) for name in COMMANDS)
+
+
+def test_commands_that_train_nothing_do_not_wait_for_lightning():
+    """Importing it takes longer than everything else that they load."""
+    modules = ("prediction", "reporting", "exporting", "profiling", "demonstration", "deblurring")
+    code = "".join(f"import deblur_lab.{name}\n" for name in modules)
+    code += "import sys\nprint('lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_the_version(call):

@@ -171,3 +171,11 @@ with ranks.following_first():
         f"error: rank 0 (process {first.pid}) was killed, or crashed; the others were stopped; "
         "remove run and start again\n"
     )
+
+
+@pytest.mark.parametrize(("values", "told"), [({}, ["a"]), ({"RANK": 1, "WORLD_SIZE": 2}, [])])
+def test_what_is_for_the_first_process_alone(environment, values, told):
+    environment(**values)
+    said = []
+    ranks.first_only(said.append)("a")
+    assert said == told

@@ -9,10 +9,10 @@ import lightning as L
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deblur_lab.callbacks import write_json
+from deblur_lab.checkpoint_names import LAST
 from deblur_lab.console import say
 from deblur_lab.errors import DivergedError
 from deblur_lab.run_folders import has_saved
-from deblur_lab.saving import LAST
 from deblur_lab.stages import Stage
 from deblur_lab.tasks import TrainingTask
 

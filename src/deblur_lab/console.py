@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.markup import escape
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.data.published_sets import PUBLISHED
+from deblur_lab.ranks import first_only
 
 # Lines of cells that are as long, or shorter, are not broken; others are, where a screen is too narrow.
 _SHORT = 10
@@ -37,13 +37,13 @@ _PART_TITLES = {
 }
 
 
-@rank_zero_only
+@first_only
 def say(line: str) -> None:
     """Print one line, taken as it is."""
     _console.print(line, markup=False)
 
 
-@rank_zero_only
+@first_only
 def print_scores(results: Sequence[Mapping[str, Any]]) -> None:
     """Print, for each dataset, the means of the blurry input, of the restored pictures, and the gain.
 
@@ -220,7 +220,7 @@ def _print_definitions(result: Mapping[str, Any]) -> None:
             say(f"{key}: {one['left_out']} of {result['images']} images have none and are left out")
 
 
-@rank_zero_only
+@first_only
 def print_measures(measures: Mapping[str, float]) -> None:
     """Print what a task measured that restores no pictures.
 
@@ -235,7 +235,7 @@ def print_measures(measures: Mapping[str, float]) -> None:
     _console.print(table)
 
 
-@rank_zero_only
+@first_only
 def print_cells(
     title: str,
     heading: Sequence[str],

@@ -30,8 +30,9 @@ from deblur_lab.models import AIBNet, M2AENet
 from deblur_lab.models.published import PUBLISHED_PATCH_PX
 from deblur_lab.processes import Stop, together
 from deblur_lab.provenance import provenance
+from deblur_lab.restorations import mask_threshold, require_masks
 from deblur_lab.restored_folder import restored_folder
-from deblur_lab.tasks import EvaluationTask, GivenPictures, mask_threshold, require_masks
+from deblur_lab.tasks import EvaluationTask, GivenPictures
 
 _CONVERTER = {"auto": None, "on": True, True: True, "off": False, False: False}
 

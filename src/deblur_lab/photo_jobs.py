@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_lab.callbacks.findings import USUAL_THRESHOLD
 from deblur_lab.errors import DivergedError, MachineError
 from deblur_lab.images import ImageError, quoted, to_uint8, write_png
 from deblur_lab.images.photos import (
@@ -36,8 +35,8 @@ from deblur_lab.pictures import (
     motion_figure,
     sharpening_figure,
 )
+from deblur_lab.restorations import USUAL_THRESHOLD, mask_threshold
 from deblur_lab.restoring import Explained, Restorer
-from deblur_lab.tasks import mask_threshold
 
 FIGURE_ENDINGS = (".explained.png", ".blur.png", ".motion.png", ".features.png", ".attention.png")
 """Of the files in `Figures`, after the photo's name."""

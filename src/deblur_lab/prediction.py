@@ -26,8 +26,8 @@ from deblur_lab.images.photos import (
     written_kind,
 )
 from deblur_lab.photo_jobs import FIGURE_ENDINGS, Figures, Job, restore_photo
+from deblur_lab.restorations import require_masks
 from deblur_lab.restoring import Restorer, can_explain, converter, device_named
-from deblur_lab.tasks import require_masks
 
 
 @dataclass

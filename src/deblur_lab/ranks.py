@@ -5,6 +5,7 @@ Nothing here needs PyTorch: a process watches over the others while it is still 
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
 
 from deblur_lab.errors import MachineError, UserError
 
@@ -23,6 +24,7 @@ _FIRST = "DEBLUR_LAB_FIRST_PROCESS"
 _SWEEP = "DEBLUR_LAB_SWEEP_PROCESS"
 _LOOK_EVERY_S = 0.1
 _SECOND_SPEAKER_S = 2.0
+_Given = ParamSpec("_Given")
 _INTERACTIVE_JOBS = ("bash", "interactive")  # in which Slurm's variables tell of the shell
 
 
@@ -77,6 +79,21 @@ def is_first() -> bool:
         if os.environ.get(name, "").isdecimal():
             return int(os.environ[name]) == 0
     return True
+
+
+def first_only(function: Callable[_Given, None]) -> Callable[_Given, None]:
+    """Let a function do what it does in the first process of a run alone.
+
+    Lightning's ``rank_zero_only`` does the same, and takes seconds to import, which commands that train
+    nothing need not wait for.
+    """
+
+    @functools.wraps(function)
+    def only(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
+        if is_first():
+            function(*args, **kwargs)
+
+    return only
 
 
 def started_elsewhere() -> bool:

@@ -20,7 +20,7 @@ from deblur_lab.models import AIBNet, M2AENet
 from deblur_lab.models.channel_attention import ChannelLogits
 from deblur_lab.models.decoupler import Decoupler
 from deblur_lab.models.layers import AveragePool, HasConverter
-from deblur_lab.tasks import Explaining, Restoration, restore
+from deblur_lab.restorations import Explaining, Restoration, restore
 
 SMALLEST_TILE_PX = 64
 """Tiles that do not fit into memory are halved as long as they stay as large as this."""

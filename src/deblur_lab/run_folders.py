@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from deblur_lab.checkpoint_names import BEST, LAST, PREVIOUS
 from deblur_lab.checkpoints import RECORD_KEY, RefusedError, read_checkpoint
 from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.images import quoted
-from deblur_lab.saving import BEST, LAST, PREVIOUS
 from deblur_lab.stages import STAGES, in_its_stage
 from deblur_lab.writing import replacing, writing
 

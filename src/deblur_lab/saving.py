@@ -13,12 +13,11 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
+from deblur_lab.checkpoint_names import BEST, LAST, PREVIOUS
 from deblur_lab.checkpoints import foreign_globals, read_checkpoint
 from deblur_lab.errors import CheckpointError, MachineError
 from deblur_lab.images import quoted
 from deblur_lab.writing import amount, flush_folder, free_bytes, require_space, temporary_of, unwritable
-
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 # What a checkpoint holds beside tensors: names, the configuration, counters.
 _SMALL_BYTES = 256 * 1024

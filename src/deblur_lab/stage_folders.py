@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from deblur_lab import ranks
+from deblur_lab.checkpoint_names import BEST, LAST, PREVIOUS
 from deblur_lab.checkpoints import net_weights, read_checkpoint
 from deblur_lab.config import build, plain
 from deblur_lab.console import say
 from deblur_lab.errors import DataError, MachineError
-from deblur_lab.saving import BEST, LAST, PREVIOUS
 from deblur_lab.stages import Stage
 from deblur_lab.writing import require_space, temporary_of, write_json, writing
 

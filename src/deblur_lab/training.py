@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from deblur_lab import budgets, ranks
 from deblur_lab.announcing import Telling, remedy
 from deblur_lab.callbacks import Bars, PeakMemory, Record, Skipped, write_json
+from deblur_lab.checkpoint_names import LAST
 from deblur_lab.checks import command_faults, require_device
 from deblur_lab.command_line import folder_for
 from deblur_lab.config import build, plain, refuse
@@ -25,7 +26,8 @@ from deblur_lab.data import plan_batches
 from deblur_lab.errors import DivergedError, UserError
 from deblur_lab.final_scores import FinalScores, MeasuredScores, RestoredScores, trained_on
 from deblur_lab.folder_lock import FolderLock, kept_for_this_run
-from deblur_lab.logs import MetricsFile, dashboards, recorded
+from deblur_lab.logs import dashboards, recorded
+from deblur_lab.metrics_file import MetricsFile
 from deblur_lab.processes import Stop, together
 from deblur_lab.provenance import provenance
 from deblur_lab.run_folders import (
@@ -43,7 +45,7 @@ from deblur_lab.run_folders import (
     set_aside,
 )
 from deblur_lab.run_groups import about_training
-from deblur_lab.saving import LAST, AtomicCheckpoints, BestCheckpoint, LastCheckpoint, require_room
+from deblur_lab.saving import AtomicCheckpoints, BestCheckpoint, LastCheckpoint, require_room
 from deblur_lab.stage_folders import (
     COSTS,
     TAKEN,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deblur_lab.callbacks.findings import findings, pooled_findings, shown_findings
-from deblur_lab.tasks import Restoration
+from deblur_lab.restorations import Restoration
 from deblur_lab.writing import write_json
 
 

@@ -16,10 +16,7 @@ from deblur_lab.metrics import (
     tally_blur,
     tally_motion,
 )
-from deblur_lab.tasks import Restoration
-
-USUAL_THRESHOLD = 0.5
-"""By which the mask of a network is scored that tells a probability of blur, but has no threshold itself."""
+from deblur_lab.restorations import USUAL_THRESHOLD, Restoration
 
 
 def findings(

@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from deblur_lab.callbacks.findings import USUAL_THRESHOLD
 from deblur_lab.callbacks.rows import Row, datamodule_of, gathered
 from deblur_lab.callbacks.scores import Scores
 from deblur_lab.data.patches import EvaluationPictures
@@ -30,14 +29,8 @@ from deblur_lab.pictures import (
     trajectory_layer,
     true_mask_layer,
 )
-from deblur_lab.tasks import (
-    EvaluationTask,
-    GivenPictures,
-    Restoration,
-    RestorationTask,
-    mask_threshold,
-    restore,
-)
+from deblur_lab.restorations import USUAL_THRESHOLD, Restoration, mask_threshold, restore
+from deblur_lab.tasks import EvaluationTask, GivenPictures, RestorationTask
 from deblur_lab.writing import writing
 
 _EXHIBITS = "exhibits"

@@ -23,7 +23,8 @@ from deblur_lab.data.published_sets import PUBLISHED, names_like, published_pair
 from deblur_lab.images import write_png
 from deblur_lab.metrics import DEFINITIONS, ScoringProtocol, summarise, summarise_definitions
 from deblur_lab.provenance import hardware
-from deblur_lab.tasks import EvaluationTask, RestorationTask, mask_threshold
+from deblur_lab.restorations import mask_threshold
+from deblur_lab.tasks import EvaluationTask, RestorationTask
 from deblur_lab.writing import replacing, write_json, writing
 
 # The scores of a dataset, as they stand in ``scores.json``.

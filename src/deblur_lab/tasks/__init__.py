@@ -2,12 +2,7 @@
 
 from deblur_lab.tasks.base import (
     EvaluationTask,
-    Explaining,
-    Restoration,
     RestorationTask,
-    mask_threshold,
-    require_masks,
-    restore,
 )
 from deblur_lab.tasks.given import GivenPictures
 from deblur_lab.tasks.kernel_estimation import KernelEstimation
@@ -22,7 +17,6 @@ from deblur_lab.tasks.training import TrainingTask
 __all__ = [
     "EncoderStart",
     "EvaluationTask",
-    "Explaining",
     "FlowPrior",
     "GivenPictures",
     "KernelEstimation",
@@ -30,11 +24,7 @@ __all__ = [
     "LocalDeblurring",
     "MultiStageDeblurring",
     "ProgressiveDeblurring",
-    "Restoration",
     "RestorationTask",
     "TrainingTask",
-    "mask_threshold",
-    "require_masks",
-    "restore",
     "warmup_cosine",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 from deblur_lab.data.restored import wrong_size
 from deblur_lab.errors import DataError
 from deblur_lab.images import read_rgb, to_tensor
-from deblur_lab.tasks.base import Restoration
+from deblur_lab.restorations import Restoration
 from deblur_lab.tasks.training import Batch
 
 
