@@ -331,11 +331,25 @@ def test_evaluations_of_runs_on_other_data_are_seeds_of_their_models(tmp_path):
     assert any("commits those of the evaluations" in note for note in boards[1].notes)
     assert not any("commits those of the evaluations" in note for note in boards[0].notes)
     assert "70 steps" in boards[1].notes[0]
+    assert any(
+        note.startswith("Evaluations of runs' last.ckpt stand for the runs") for note in boards[1].notes
+    )
     # The images are the evaluations'.
     pair = boards[1].differences[0]
     assert (pair.first, pair.second) == ("AIBNet-B", "NAFNet")
     assert pair.scores["psnr_db"].mean == pytest.approx(-1)
     assert pair.scores["psnr_db"].seeds == (2, 2)
+
+
+def test_an_evaluation_by_another_threshold_does_not_stand_for_the_run(tmp_path):
+    for name in "ab":
+        train(tmp_path / name / "0", net("M2AENet"), 1.0, 0, result={"threshold": 0.5})
+    for name, threshold in (("a", 0.5), ("b", 0.7)):
+        checkpoint = str(tmp_path / name / "0" / "checkpoints" / "last.ckpt")
+        one = result(25.0, dataset="hide", threshold=threshold)
+        write_evaluation(tmp_path / f"e{name}", one, checkpoint=checkpoint, trained_on=["GoPro"], cost=COST)
+    (board,) = [board for board in leaderboards(find_runs(tmp_path)) if board.dataset == "hide"]
+    assert sorted(entry.seeds for entry in board.entries) == [(), ("0",)]
 
 
 def test_a_stage_that_is_not_the_last_is_another_model(tmp_path):

@@ -22,6 +22,7 @@ from deblur_lab.report_measures import MEASURES, Spread, measure_of, over_seeds,
 from deblur_lab.scored_results import (
     Scored,
     by_pictures,
+    evaluated_run,
     images_of,
     in_place_of,
     is_partial,
@@ -29,7 +30,6 @@ from deblur_lab.scored_results import (
     model_of,
     repeated_run,
     scored_by,
-    scored_run,
     seed_of,
     training_sets,
 )
@@ -44,11 +44,6 @@ _PRINTED = ("psnr_db", "ssim", "weighted_psnr_db", "weighted_ssim")
 # Of more settings than these, a row names its experiment instead.
 _SETTINGS = 3
 _OWN_SCENES = re.compile(r"data\.sources\[\d+\]\.seed")
-EVALUATED = (
-    "Evaluations of what runs left stand for the runs: seeds, settings and steps are those of the trainings, "
-    "precision, hardware and commits those of the evaluations."
-)
-"""What stands beside a table in which such are."""
 REFERENCE = "NAFNet"
 """The model that others are held against, where it is among them."""
 
@@ -230,14 +225,26 @@ def _groups(scored: Sequence[Scored]) -> list[list[Scored]]:
 def _for_trainings(group: Sequence[Scored], trained: Sequence[Run]) -> list[Scored]:
     """Results of the same pictures, evaluations of runs in the place of these, as seeds of their models.
 
-    Where a run has a result of its own, or several evaluations score its net, those stay what they are.
+    Where a run has a result of its own, several evaluations score its net, or one does by another threshold
+    of its mask, those stay what they are.
     """
     own = {run.folder for run, _ in group}
-    nets = [scored_run(run, trained) if run.evaluated else None for run, _ in group]
+    nets = [evaluated_run(run, result, trained) for run, result in group]
     times = Counter(net.folder for net in nets if net is not None)
     return [
         (run if net is None or net.folder in own or times[net.folder] > 1 else in_place_of(net, run), result)
         for (run, result), net in zip(group, nets, strict=True)
+    ]
+
+
+def _evaluations(runs: Sequence[Run]) -> list[str]:
+    """What is to be said where evaluations stand for trainings."""
+    told = {Path(str(run.scores["checkpoint"])).name for run in runs if run.training is not None}
+    if not told:
+        return []
+    return [
+        f"Evaluations of runs' {together(sorted(told))} stand for the runs: seeds, settings and steps are "
+        "those of the trainings, precision, hardware and commits those of the evaluations."
     ]
 
 
@@ -276,8 +283,7 @@ def _leaderboard(members: Sequence[Scored]) -> Leaderboard:
     ]
     entries = _told_apart(sorted(entries, key=lambda entry: _order(entry, columns)))
     notes = [origin_of(trained, evaluated), *_trained_for(entries)]
-    if any(run.training is not None for run in runs):
-        notes.append(EVALUATED)
+    notes += _evaluations(runs)
     published: list[Entry] = []
     if made_up or partial or first.get("names_like") is not None:
         known = PUBLISHED.get(first["dataset"])

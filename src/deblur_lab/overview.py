@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deblur_lab.finished_runs import Run, dataset_of
-from deblur_lab.leaderboard import EVALUATED, Entry, Leaderboard
+from deblur_lab.leaderboard import Entry, Leaderboard
 from deblur_lab.model_differences import SCORES
 from deblur_lab.report_measures import measure_of, over_seeds, places
-from deblur_lab.scored_results import Scored, model_of, scored_by, scored_run, seed_of
+from deblur_lab.scored_results import Scored, evaluated_run, model_of, scored_by, seed_of
 
 _BELOW = (
     "Models that were scored on several datasets. Each dataset has a table of its own below, with all that "
     "was scored on it and printed of it, with steps, hardware and commits, and with differences by image."
 )
+_EVALUATED = "Evaluations of runs stand in the rows of the runs."
 _AGAIN = (
     "Of several evaluations of one net on a dataset that whose folder comes first stands here, not the best."
 )
@@ -113,7 +114,7 @@ def _overview(boards: Sequence[Leaderboard], runs: Sequence[Run]) -> list[Overvi
     ours.sort(key=lambda row: _order(row, first))
     rows = [*ours, *_printed(boards)]
     said = {
-        EVALUATED: gathered.evaluated,
+        _EVALUATED: gathered.evaluated,
         _AGAIN: gathered.again,
         _UNRANKED: not all(row.entry.ranked for row in rows),
         _MADE_UP: boards[0].made_up,
@@ -154,7 +155,7 @@ class _Gathered:
             # A board's own order is by score: of several evaluations of a net the best would be taken.
             members = [(entry, run, result) for entry in board.models for run, result in entry.members]
             for entry, run, result in sorted(members, key=lambda member: order[member[1].folder]):
-                own = scored_run(run, trained) if run.evaluated else run
+                own = evaluated_run(run, result, trained) if run.evaluated else run
                 net: Hashable = _told(run) if own is None else _net(own)
                 if (number, net) in seen:
                     self.again = True

@@ -80,6 +80,20 @@ def scored_run(evaluation: Run, trained: Iterable[Run]) -> Run | None:
     return None
 
 
+def evaluated_run(run: Run, result: Mapping[str, Any], trained: Iterable[Run]) -> Run | None:
+    """The run that a result of an evaluation is one of: `scored_run`, by the same threshold of its mask.
+
+    Args:
+        run: an evaluation, or a training, of which there is none.
+        result: of it.
+        trained: where to look.
+    """
+    net = scored_run(run, trained) if run.evaluated else None
+    if net is None or any(own.get("threshold") != result.get("threshold") for own in net.scores["results"]):
+        return None
+    return net
+
+
 def in_place_of(training: Run, evaluation: Run) -> Run:
     """A training as if an evaluation of its net were its own test: its settings and seed, those scores."""
     of_training = ("seed", "experiment", "max_steps", "budget", "trained_on")

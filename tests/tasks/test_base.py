@@ -10,14 +10,8 @@ from torch.utils.data import DataLoader
 from deblur_lab.errors import DivergedError
 from deblur_lab.losses import LocalBlurLoss, ReconstructionLoss
 from deblur_lab.models import M2AENet, NAFNet
-from deblur_lab.tasks import (
-    EvaluationTask,
-    LocalDeblurring,
-    RestorationTask,
-    mask_threshold,
-    restore,
-    warmup_cosine,
-)
+from deblur_lab.restorations import mask_threshold, restore
+from deblur_lab.tasks import EvaluationTask, LocalDeblurring, RestorationTask, warmup_cosine
 
 SMALL = (4, [1, 1], 1, [1, 1])
 
