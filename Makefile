@@ -48,7 +48,7 @@ lint: $(READY) ## check style, types and who imports whom
 	$(BIN)/lint-imports
 
 # Always built anew: Sphinx warns only of pages that it reads again.
-docs: $(DOCS_READY) ## build the documentation site; a warning is an error (one minute)
+docs: $(DOCS_READY) ## build the documentation site; a warning is an error (two minutes)
 	@rm -rf site
 	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --nitpicky --quiet --conf-dir docs/sphinx \
 		--doctree-dir site/.doctrees . site

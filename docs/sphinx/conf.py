@@ -127,8 +127,8 @@ OTHERS = (
     "wandb",
     *sys.stdlib_module_names,
 )
-# DictConfig where it is imported for type checkers alone.
-nitpick_ignore = [("py:class", "DictConfig")]
+# What is imported for type checkers alone, and what a decorator passes on.
+nitpick_ignore = [("py:class", name) for name in ("DictConfig", "Logger", "_Given")]
 nitpick_ignore_regex = [
     ("py:obj", r".*"),
     ("py:.*", rf"({'|'.join(OTHERS)})\..*"),
