@@ -41,6 +41,13 @@ def test_commands_that_train_nothing_do_not_wait_for_lightning():
     assert done.stdout == "False\n"
 
 
+def test_a_report_does_not_wait_for_pytorch():
+    """Nor does what sweeps are planned by: their jobs load it."""
+    code = "import sys, deblur_lab.reporting, deblur_lab.sweeps\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_the_version(call):
     assert call("--version") == (0, f"deblur_lab {__version__}\n", "")
 

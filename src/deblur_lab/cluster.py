@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from deblur_lab import ranks
 from deblur_lab.endings import STOPPED_BY_SIGTERM, Terminated, on_sigterm
 from deblur_lab.errors import ConfigurationError, MachineError
+from deblur_lab.run_folders import has_saved
 from deblur_lab.writing import replacing, writing
 
 _PLUGIN = "hydra_plugins.hydra_submitit_launcher.submitit_launcher."
@@ -113,8 +114,6 @@ class Task:
         return code
 
     def _train(self) -> int:
-        from deblur_lab.run_folders import has_saved
-
         key = "resume" if has_saved(Path(self.folder)) else "output"
         before = sys.argv
         sys.argv = ["deblur_lab.train", *self.settings, f"{key}={self.folder}"]

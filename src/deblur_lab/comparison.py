@@ -10,7 +10,7 @@ from typing import Any
 from deblur_lab.finished_runs import Run, dataset_of, is_made_up
 from deblur_lab.model_differences import Candidate, ModelDifference, model_differences
 from deblur_lab.published_scores import NUMBERS, PublishedRow, published
-from deblur_lab.report_measures import MEASURES, Spread, measure_of, over_seeds, places, spread_of
+from deblur_lab.report_measures import MEASURES, Spread, measure_of, over_seeds, place_of, spread_of
 from deblur_lab.scored_results import (
     Scored,
     by_pictures,
@@ -148,11 +148,12 @@ class Comparison:
 
     def place(self, row: Row, column: str) -> int | None:
         """1 for the best row by a measure, 2 for the second, else None; as `places` has it."""
-        means = [
-            None if (cell := one.cells[column]) is None or one.repeats else cell.mean for one in self.rows
-        ]
-        at = next(number for number, one in enumerate(self.rows) if one is row)
-        return places(means, measure_of(column))[at]
+
+        def mean(one: Row) -> float | None:
+            cell = one.cells[column]
+            return None if cell is None or one.repeats else cell.mean
+
+        return place_of(row, self.rows, mean, measure_of(column))
 
 
 def compare(runs: Sequence[Run]) -> list[Comparison]:

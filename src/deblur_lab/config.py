@@ -177,6 +177,24 @@ def _at(typed: Any, place: Place) -> Any:  # noqa: ANN401 - any node
     return typed
 
 
+def plain_leaves(node: Any, key: str) -> dict[str, Any]:  # noqa: ANN401 - any node
+    """The values below a node, by their full keys; a list of values counts as one."""
+    found: dict[str, Any] = {}
+
+    def walk(value: Any, place: str) -> None:  # noqa: ANN401 - any node
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                walk(inner, f"{place}.{name}")
+        elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+            for number, inner in enumerate(value):
+                walk(inner, f"{place}[{number}]")
+        else:
+            found[place] = value
+
+    walk(node, key)
+    return found
+
+
 def dotted_keys(config: Any) -> list[str]:  # noqa: ANN401 - any node of a configuration
     """All keys of a configuration as they are typed, those of groups of settings included."""
     container = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config

@@ -12,10 +12,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from deblur_lab.config import plain_leaves
 from deblur_lab.data.made_up import MADE_UP
 from deblur_lab.errors import DataError
 from deblur_lab.exhibits import StoredExhibit, read_exhibits
-from deblur_lab.run_folders import plain_leaves
 from deblur_lab.stages import STAGES
 
 _STAGES = "stages.json"

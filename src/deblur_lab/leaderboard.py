@@ -16,7 +16,7 @@ from deblur_lab.comparison import REPEATED, Comparison, compare, origin_of, toge
 from deblur_lab.config import configuration_root
 from deblur_lab.data.published_sets import PUBLISHED
 from deblur_lab.finished_runs import Run, dataset_of, is_made_up
-from deblur_lab.model_differences import Candidate, ModelDifference, model_differences
+from deblur_lab.model_differences import SCORES, Candidate, ModelDifference, model_differences
 from deblur_lab.published_scores import NOT_TOLD, PublishedRow, read_rows
 from deblur_lab.report_measures import MEASURES, Spread, measure_of, over_seeds, places, spread_of
 from deblur_lab.scored_results import (
@@ -40,7 +40,6 @@ from deblur_lab.stages import in_its_stage
 _TABLES = ("published/*.csv", "m2aenet/table1.csv", "aibnet/table1.csv")
 # What the tables cost, by the file of whose rows they are.
 _COSTS = {"m2aenet/table1.csv": "m2aenet/table2.csv"}
-_PRINTED = ("psnr_db", "ssim", "weighted_psnr_db", "weighted_ssim")
 # Of more settings than these, a row names its experiment instead.
 _SETTINGS = 3
 _OWN_SCENES = re.compile(r"data\.sources\[\d+\]\.seed")
@@ -494,7 +493,7 @@ def _printed(row: PublishedRow, cost: PublishedRow | None, protocol: str) -> Ent
         "",
         row.trained_on,
         row.protocol if row.tlc not in ("on", "off") else f"{row.protocol}, TLC {row.tlc}",
-        {name: None if (value := row.value(name)) is None else Spread(value, None, 1) for name in _PRINTED},
+        {name: None if (value := row.value(name)) is None else Spread(value, None, 1) for name in SCORES},
         (),
         None if parameters is None else round(parameters * 1e6),
         None if multiply_adds is None else round(multiply_adds * 1e12),

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from deblur_lab.config import build
 from deblur_lab.endings import STOPPED_BY_CTRL_C, STOPPED_BY_SIGTERM
 from deblur_lab.errors import ConfigurationError, UserError
-from deblur_lab.pictures import Picture
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers.logger import Logger
+
+    from deblur_lab.pictures import Picture
 
 
 Work = Literal["train", "evaluate", "report"]
@@ -35,7 +36,7 @@ class Exhibit:
 
     dataset: str
     name: str
-    pictures: Mapping[str, Picture]
+    pictures: Mapping[str, "Picture"]
     before: Mapping[str, float]
     after: Mapping[str, float]
     legends: Mapping[str, str] = field(default_factory=dict)

@@ -40,7 +40,7 @@ def comparison_table(comparison: Comparison) -> Table:
     above = []
     if any(comparison.blurry.values()):
         cells = [_measured(comparison.blurry[name], name) for name in columns]
-        words = ["blurry input", *[""] * (len(heading) - 1)]
+        words = [BLURRY, *[""] * (len(heading) - 1)]
         if own:
             words[len(own)] = "-"
         words[len(own) + 1] = comparison.protocol

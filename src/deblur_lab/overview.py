@@ -11,7 +11,7 @@ from pathlib import Path
 from deblur_lab.finished_runs import Run, dataset_of
 from deblur_lab.leaderboard import Entry, Leaderboard
 from deblur_lab.model_differences import SCORES
-from deblur_lab.report_measures import measure_of, over_seeds, places
+from deblur_lab.report_measures import measure_of, over_seeds, place_of
 from deblur_lab.scored_results import Scored, evaluated_run, model_of, scored_by, seed_of
 
 _BELOW = (
@@ -77,9 +77,11 @@ class Overview:
 
     def place(self, row: OverviewRow, dataset: int, column: str) -> int | None:
         """1 for the best row of a dataset by a measure, 2 for the second, else None; as `places` has it."""
-        means = [one.mean(dataset, column) if one.entry.ranked else None for one in self.rows]
-        at = next(number for number, one in enumerate(self.rows) if one is row)
-        return places(means, measure_of(column))[at]
+
+        def mean(one: OverviewRow) -> float | None:
+            return one.mean(dataset, column) if one.entry.ranked else None
+
+        return place_of(row, self.rows, mean, measure_of(column))
 
 
 def overviews(runs: Sequence[Run], boards: Sequence[Leaderboard]) -> list[Overview]:

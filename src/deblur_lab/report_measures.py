@@ -96,6 +96,21 @@ def spread_of(column: str, results: Sequence[Mapping[str, Any]]) -> Spread | Non
     return spread([value for value in values if value is not None])
 
 
+def place_of(
+    row: object, rows: Sequence[object], value: Callable[[Any], float | None], measure: Measure
+) -> int | None:
+    """The place of one of several rows, as `places` has it.
+
+    Args:
+        row: one of them.
+        rows: of a table.
+        value: of a row; None of one that has none or is not compared.
+        measure: that they are compared by.
+    """
+    at = next(number for number, one in enumerate(rows) if one is row)
+    return places([value(one) for one in rows], measure)[at]
+
+
 def places(values: Sequence[float | None], measure: Measure) -> list[int | None]:
     """1 for the best by a measure, 2 for the second, in the digits that are shown; None for all others.
 

@@ -1,7 +1,8 @@
 """Runs, gathered: Markdown tables and one self-contained HTML page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -22,7 +23,6 @@ from deblur_lab.model_tables import (
     overview_table,
 )
 from deblur_lab.overview import Overview, overviews
-from deblur_lab.provenance import provenance
 from deblur_lab.report_dashboard import DashboardTable, picture_tables, show, tables_of
 from deblur_lab.report_page import page
 from deblur_lab.report_page.subjects import subjects_of
@@ -71,7 +71,7 @@ def report(config: DictConfig) -> None:
         "report.html": page(runs, comparisons, settings["pictures"], boards, over),
     }
     tables, left_out = _for_dashboards(runs, boards, comparisons, settings["pictures"]) if told else ([], [])
-    about = {**settings, "names": [run.name for run in runs], "provenance": provenance("cpu")} if told else {}
+    about = _about(settings, runs) if told else {}
     with recorded(loggers, about, work="report", of_runs=[run.folder for run in runs]):
         for name, text in texts.items():
             with replacing(folder / name) as file:
@@ -83,6 +83,14 @@ def report(config: DictConfig) -> None:
     say(f"{len(runs)} run(s) in {folder / 'report.html'} and {folder / 'report.md'}")
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     say(f"from {root}: {', '.join(run.name for run in runs[:_NAMED])}{more}")
+
+
+def _about(settings: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+    """What a dashboard is told of a report."""
+    # It loads PyTorch, which nothing else here needs.
+    from deblur_lab.provenance import provenance
+
+    return {**settings, "names": [run.name for run in runs], "provenance": provenance("cpu")}
 
 
 def _for_dashboards(

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from deblur_lab.checkpoint_names import BEST, LAST, PREVIOUS
-from deblur_lab.checkpoints import RECORD_KEY, RefusedError, read_checkpoint
+from deblur_lab.config import plain_leaves
 from deblur_lab.errors import CheckpointError, ConfigurationError
 from deblur_lab.images import quoted
 from deblur_lab.stages import STAGES, in_its_stage
@@ -68,6 +67,9 @@ def newest_checkpoint(folder: Path) -> Reached:
     Raises:
         CheckpointError: there is none, all are damaged, or one is refused.
     """
+    # PyTorch takes seconds to load, and nothing else here needs it.
+    from deblur_lab.checkpoints import RECORD_KEY, RefusedError, read_checkpoint
+
     there = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
     there = [path for path in there if path.exists()]
     if not there:
@@ -102,6 +104,8 @@ def newest_checkpoint(folder: Path) -> Reached:
 
 def _step_said(path: Path) -> float:
     """The step of a checkpoint whose weights are not read; infinity where it does not tell."""
+    import torch
+
     try:
         return float(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
     except Exception:  # whatever a damaged file may cause
@@ -353,24 +357,6 @@ def _leaves(config: DictConfig, key: str) -> dict[str, Any]:
     if not OmegaConf.is_config(node):
         return {key: node} if _holds(config, key) else {}
     return plain_leaves(OmegaConf.to_container(node, resolve=False), key)
-
-
-def plain_leaves(node: Any, key: str) -> dict[str, Any]:  # noqa: ANN401 - any node
-    """The values below a node, by their full keys; a list of values counts as one."""
-    found: dict[str, Any] = {}
-
-    def walk(value: Any, place: str) -> None:  # noqa: ANN401 - any node
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                walk(inner, f"{place}.{name}")
-        elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
-            for number, inner in enumerate(value):
-                walk(inner, f"{place}[{number}]")
-        else:
-            found[place] = value
-
-    walk(node, key)
-    return found
 
 
 def _holds(config: DictConfig, key: str) -> bool:

@@ -66,10 +66,11 @@ def scored_run(evaluation: Run, trained: Iterable[Run]) -> Run | None:
     folder, stage = Path(str(told)).absolute().parent.parent, ""
     if folder.parent.name == STAGES:  # their folders are numbered
         folder, stage = folder.parent.parent, folder.name.partition("-")[2]
+    there = folder.resolve() if folder.is_dir() else None
     for run in trained:
         own = run.folder.absolute()
-        if folder.is_dir():
-            same = folder.resolve() == own.resolve()
+        if there is not None:
+            same = there == own.resolve()
         else:
             # The number of a job says nothing without its sweep.
             told_by = 1 + own.name.isdigit()

@@ -3,13 +3,15 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from deblur_lab.writing import duration, replacing, write_json
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Row = Mapping[str, Any]
 _TOOK = ("stage", "steps", "parameters", "trained_parameters", "peak_memory_bytes", "seconds")
@@ -19,7 +21,7 @@ BRIEF = ("stage", "steps", "trained (M)", "GiB", "time", "test")
 def row_of(
     stage: str | None,
     steps: int,
-    net: nn.Module,
+    net: "nn.Module",
     peak_memory_bytes: int | None,
     seconds: float,
     results: Mapping[str, float],

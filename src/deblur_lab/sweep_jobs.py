@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from deblur_lab import experiments
+from deblur_lab.config import plain_leaves
 from deblur_lab.errors import ConfigurationError, DataError
+from deblur_lab.run_folders import CHANGEABLE_ON_RESUME, differences, has_saved, lasting
 from deblur_lab.writing import duration, write_json
 
 SWEEP = "sweep.json"
@@ -73,8 +75,6 @@ class Job:
 
     def can_go_on(self) -> bool:
         """Whether its folder holds a checkpoint to go on from."""
-        from deblur_lab.run_folders import has_saved  # PyTorch, which takes seconds to load
-
         return (self.folder / "config.yaml").is_file() and has_saved(self.folder)
 
     def scores(self) -> dict[str, dict[str, float]]:
@@ -230,7 +230,7 @@ def plan(
             [setting for setting in settings if setting not in alike],
             config,
             folder / name,
-            differs="" if known is None else _differences(known.settings, now[number]),
+            differs="" if known is None else differences(known.settings, now[number]),
         )
         before = earlier.get(name, {})
         if known is not None or before.get("settings") == typed:
@@ -319,8 +319,6 @@ def _settings_of(config: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     """The values by dotted key, references as they stand, without those that are null."""
-    from deblur_lab.run_folders import plain_leaves
-
     container = OmegaConf.to_container(config, resolve=False)
     assert isinstance(container, dict)
     leaves = [plain_leaves(node, str(key)) for key, node in container.items() if key not in _LEFT_OUT]
@@ -330,15 +328,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 def _lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings that a resumed run may not change."""
-    from deblur_lab.run_folders import CHANGEABLE_ON_RESUME, lasting
-
     return lasting(settings, CHANGEABLE_ON_RESUME)
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    from deblur_lab.run_folders import differences
-
-    return differences(before, now)
 
 
 def _another_sweep(
@@ -361,7 +351,7 @@ def _another_sweep(
     if count > _FEW and own:
         what = f"{stranger.folder}, of {' '.join(map(str, own))}, is none of these jobs"
     else:
-        what = f"{stranger.folder} is none of these jobs (nearest: {_differences(of_run, nearest)})"
+        what = f"{stranger.folder} is none of these jobs (nearest: {differences(of_run, nearest)})"
     return ConfigurationError(
         f"output={folder} holds another sweep: {what}: type its values as well, or name another folder"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deblur_lab.cluster import Cluster, Job, executor_of
+from deblur_lab.run_folders import has_saved
 from deblur_lab.search import Asked, Runner
 from deblur_lab.sweeps import needs_processes, run_alone, say
 
@@ -24,8 +25,6 @@ def runner(
     """
 
     def on_this_machine(trials: Sequence[Asked]) -> Iterator[tuple[int, int]]:
-        from deblur_lab.run_folders import has_saved
-
         for trial in trials:
             key = "resume" if has_saved(trial.folder) else "output"
             arguments = [*fixed, *trial.settings, f"{key}={trial.folder}"]

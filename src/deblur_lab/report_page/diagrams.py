@@ -14,7 +14,7 @@ from deblur_lab.charts import (
     strip_chart,
 )
 from deblur_lab.leaderboard import Entry, Leaderboard
-from deblur_lab.model_differences import ModelDifference
+from deblur_lab.model_differences import BLURRY, ModelDifference
 from deblur_lab.report_measures import measure_of
 from deblur_lab.report_page.markup import escaped, notes, titled
 from deblur_lab.report_page.subjects import Model, Subject
@@ -30,7 +30,6 @@ _CURVES = (
 )
 _MOST_PAIRS = 16
 _SCORES = ("psnr_db", "weighted_psnr_db")
-_INPUT = "blurry input"
 
 
 def short_names(models: Sequence[Model], most: int = 34) -> dict[str, str]:
@@ -140,7 +139,7 @@ def distributions(subject: Subject) -> str:
             strips.append(Strip(names[model.label], model.colour, list(restored.items())))
         if any(strip.values for strip in strips):
             measure = measure_of(score)
-            before = Strip(_INPUT, None, list(inputs.items()))
+            before = Strip(BLURRY, None, list(inputs.items()))
             title = f"{measure.title} of each image"
             charts.append(strip_chart(title, [before, *strips], 2, " dB"))
     drawn = "".join(charts)

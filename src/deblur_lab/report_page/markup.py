@@ -5,11 +5,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from deblur_lab.model_differences import BLURRY
 from deblur_lab.report_tables import Table
-
-INPUT = "blurry input"
-"""The first cell of a row that stays above the others when a table is sorted."""
-
 
 _PRINTED = "(published)"
 # Columns of words that tell what a row's numbers mean.
@@ -95,7 +92,7 @@ def table_markup(table: Table, kind: str = "", *, sorts: bool = False) -> str:
         if at >= 0:
             kind = (
                 " class=input"
-                if cells[0] == INPUT
+                if cells[0] == BLURRY
                 else " class=printed"
                 if cells[0].endswith(_PRINTED)
                 else ""
